@@ -1,0 +1,1 @@
+"""Load from outside: it may import the protocol only."""

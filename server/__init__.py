@@ -1,0 +1,1 @@
+"""The process: settings, composition, listener, dispatch, observation and embedded engines."""
