@@ -30,7 +30,7 @@ def _message_name(block: str) -> str:
 
 def _section(heading: str) -> str:
     start = SPEC.index(f"\n{heading}")
-    level = heading.split(" ")[0]
+    level = heading.split(" ", maxsplit=1)[0]
     following = re.search(rf"\n#{{2,{len(level)}}} ", SPEC[start + 1 :])
     return SPEC[start:] if following is None else SPEC[start : start + 1 + following.start()]
 
