@@ -9,7 +9,8 @@ import msgpack
 from protocol.codes import INT_MAX, Outcome
 from protocol.fields import Malformed, array, text, uint, unpack
 
-SLIP_LINE_CHARACTERS_MAX: Final = 128
+SLIP_LINES_MAX: Final = 32
+SLIP_LINE_CHARACTERS_MAX: Final = 96
 GREETING_CHARACTERS_MAX: Final = 128
 NO_DETAIL: Final = b"\xc0"
 """The packed detail of an operation that has none: nil."""
@@ -81,20 +82,20 @@ class Answer:
     @classmethod
     def from_body(cls, body: bytes) -> Self:
         """Read a packed body; raises Malformed."""
-        return cls.from_fields(unpack(body), None)
+        return cls.from_fields(unpack(body))
 
     @classmethod
-    def from_fields(cls, value: Any, request_id: bytes | None) -> Self:
+    def from_fields(cls, value: Any) -> Self:
         """Check a decoded body; raises Malformed. Elements after the known ones are ignored."""
-        outcome, points, earned, balance, slip, detail = array(value, "body", request_id, _BODY_FIELDS)[:_BODY_FIELDS]
+        outcome, points, earned, balance, slip, detail = array(value, "body", None, _BODY_FIELDS)[:_BODY_FIELDS]
         if type(earned) is not int or not -INT_MAX <= earned <= INT_MAX:
-            raise Malformed("earned", f"must be an integer of {-INT_MAX}..{INT_MAX}", request_id)
+            raise Malformed("earned", f"must be an integer of {-INT_MAX}..{INT_MAX}", None)
         return cls(
-            uint(outcome, "outcome", request_id),
-            uint(points, "points", request_id),
+            uint(outcome, "outcome", None),
+            uint(points, "points", None),
             earned,
-            None if balance is None else _read_balance(balance, request_id),
-            _read_slip(slip, request_id),
+            None if balance is None else _read_balance(balance),
+            _read_slip(slip),
             detail,
         )
 
@@ -123,15 +124,16 @@ class Answer:
     def original(self) -> "Answer | None":
         """The original's answer in a STATUS answer."""
         body = array(self.detail, "detail", None, 2)[1]
-        return None if body is None else Answer.from_fields(body, None)
+        return None if body is None else Answer.from_fields(body)
 
 
-def _read_balance(value: Any, request_id: bytes | None) -> Balance:
-    numbers = array(value, "balance", request_id, len(Balance._fields))
-    return Balance(*[uint(number, "balance", request_id) for number in numbers[: len(Balance._fields)]])
+def _read_balance(value: Any) -> Balance:
+    numbers = array(value, "balance", None, len(Balance._fields))
+    return Balance(*[uint(number, "balance", None) for number in numbers[: len(Balance._fields)]])
 
 
-def _read_slip(value: Any, request_id: bytes | None) -> tuple[str, ...]:
-    return tuple(
-        [text(line, "slip", request_id, 0, SLIP_LINE_CHARACTERS_MAX) for line in array(value, "slip", request_id, 0)]
-    )
+def _read_slip(value: Any) -> tuple[str, ...]:
+    lines = array(value, "slip", None, 0)
+    if len(lines) > SLIP_LINES_MAX:
+        raise Malformed("slip", f"must be an array of 0..{SLIP_LINES_MAX} lines", None)
+    return tuple([text(line, "slip", None, 0, SLIP_LINE_CHARACTERS_MAX) for line in lines])

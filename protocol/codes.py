@@ -13,6 +13,9 @@ PROTOCOL_VERSIONS: Final = (1,)
 INT_MAX: Final = 2**53 - 1
 """Largest integer on the wire: beyond it a double, hence Lua and JavaScript, would round."""
 
+AMOUNT_MAX: Final = 100_000_000_000
+"""Most points or money (minor units) in one field of a request; their products with rates then stay exact in Lua."""
+
 REQUEST_ID_BYTES: Final = 16
 FRAME_BYTES_MAX_DEFAULT: Final = 65_536
 

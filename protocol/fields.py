@@ -24,8 +24,8 @@ class DecodeError(ValueError):
 class Malformed(DecodeError):  # noqa: N818 (the protocol's own word, as in ERROR 1)
     """A field is missing or wrong.
 
-    `field` is its name in SPEC.md, or `frame` when the bytes are no MessagePack array. `request_id` is None when it
-    could not be read, and then the message cannot be answered with an ERROR.
+    `field` is its name in SPEC.md, or `frame` when the bytes are no MessagePack array. `request_id` is given when the
+    message is a request whose id could be read: only then can it be answered with an ERROR.
     """
 
     def __init__(self, field: str, reason: str, request_id: bytes | None) -> None:

@@ -67,12 +67,11 @@ class ErrorMessage:
     def from_fields(cls, fields: tuple[Any, ...]) -> Self:
         """Check decoded fields, type first; raises Malformed."""
         request_id, code, reason, retry_after_ms = _exactly(fields, "request_id", "code", "text", "retry_after_ms")
-        known = binary_id(request_id, "request_id", None)
         return cls(
-            known,
-            uint(code, "code", known),
-            text(reason, "text", known, 0, TEXT_CHARACTERS_MAX),
-            uint(retry_after_ms, "retry_after_ms", known),
+            binary_id(request_id, "request_id", None),
+            uint(code, "code", None),
+            text(reason, "text", None, 0, TEXT_CHARACTERS_MAX),
+            uint(retry_after_ms, "retry_after_ms", None),
         )
 
 
@@ -112,9 +111,12 @@ def decode(payload: bytes) -> WireMessage:
 
 def _decode_answer(payload: bytes, fields: tuple[Any, ...]) -> AnswerMessage:
     raw_id, replayed, body = _exactly(fields, "request_id", "replayed", "body")
-    request_id = binary_id(raw_id, "request_id", None)
-    answer = Answer.from_fields(body, request_id)
-    return AnswerMessage(request_id, boolean(replayed, "replayed", request_id), _body_bytes(payload), answer)
+    return AnswerMessage(
+        binary_id(raw_id, "request_id", None),
+        boolean(replayed, "replayed", None),
+        _body_bytes(payload),
+        Answer.from_fields(body),
+    )
 
 
 def _body_bytes(payload: bytes) -> bytes:
@@ -142,8 +144,8 @@ def encode(message: WireMessage) -> bytes:
 
 
 def error_frame(request_id: bytes, code: int, text: str, retry_after_ms: int = 0) -> bytes:
-    """Return the frame of an ERROR."""
-    payload = _pack((Message.ERROR, request_id, code, text, retry_after_ms))
+    """Return the frame of an ERROR; a longer text than SPEC.md allows is cut."""
+    payload = _pack((Message.ERROR, request_id, code, text[:TEXT_CHARACTERS_MAX], retry_after_ms))
     return len(payload).to_bytes(LENGTH_BYTES) + payload
 
 

@@ -12,10 +12,10 @@ from typing import Any, ClassVar, Final, NamedTuple, Self
 import msgpack
 
 from protocol import tokens
-from protocol.codes import BlockReason, Message
+from protocol.codes import AMOUNT_MAX, BlockReason, Message
 from protocol.fields import Malformed, array, binary_id, boolean, currency, text, uint
 
-CARD_VALUE_CHARACTERS_MAX: Final = 256
+CARD_VALUE_CHARACTERS_MAX: Final = 128
 REFERENCE_CHARACTERS_MAX: Final = 64
 FINGERPRINT_BYTES: Final = 8
 _HEAD_FIELDS: Final = 4
@@ -67,8 +67,8 @@ class Receipt(NamedTuple):
 def read_card(value: Any, name: str, request_id: bytes) -> Card:
     """Check [kind, value]; whether it is a good card is decided later, because a bad one is a decline."""
     kind, presented = array(value, name, request_id, 2)[:2]
-    if type(presented) is not str or len(presented) > CARD_VALUE_CHARACTERS_MAX:
-        raise Malformed(f"{name}.value", f"must be a str of 0..{CARD_VALUE_CHARACTERS_MAX} characters", request_id)
+    if type(presented) is not str or not 1 <= len(presented) <= CARD_VALUE_CHARACTERS_MAX:
+        raise Malformed(f"{name}.value", f"must be a str of 1..{CARD_VALUE_CHARACTERS_MAX} characters", request_id)
     return Card(uint(kind, f"{name}.kind", request_id), presented)
 
 
@@ -76,18 +76,22 @@ def read_receipt(value: Any, name: str, request_id: bytes) -> Receipt:
     """Check [amount, currency, reference]."""
     amount, code, reference = array(value, name, request_id, 3)[:3]
     return Receipt(
-        uint(amount, "receipt.amount", request_id),
+        uint(amount, "receipt.amount", request_id, 0, AMOUNT_MAX),
         currency(code, "receipt.currency", request_id),
         text(reference, "receipt.reference", request_id, 0, REFERENCE_CHARACTERS_MAX),
     )
 
 
+def _amount(value: Any, name: str, request_id: bytes) -> int:
+    return uint(value, name, request_id, 0, AMOUNT_MAX)
+
+
 def _some_points(value: Any, name: str, request_id: bytes) -> int:
-    return uint(value, name, request_id, 1)
+    return uint(value, name, request_id, 1, AMOUNT_MAX)
 
 
-def _uint_or_nil(value: Any, name: str, request_id: bytes) -> int | None:
-    return None if value is None else uint(value, name, request_id)
+def _amount_or_nil(value: Any, name: str, request_id: bytes) -> int | None:
+    return None if value is None else uint(value, name, request_id, 0, AMOUNT_MAX)
 
 
 def _block_reason(value: Any, name: str, request_id: bytes) -> int:
@@ -189,7 +193,7 @@ class CaptureRequest(Request):
     """Take all (points 0) or part of a hold; the rest becomes free."""
 
     op = Message.CAPTURE
-    layout = (("hold_id", binary_id), ("points", uint), ("receipt", read_receipt))
+    layout = (("hold_id", binary_id), ("points", _amount), ("receipt", read_receipt))
 
     hold_id: bytes
     points: int
@@ -213,7 +217,7 @@ class EarnRequest(Request):
     op = Message.EARN
     layout = (
         ("receipt", read_receipt),
-        ("eligible_amount", _uint_or_nil),
+        ("eligible_amount", _amount_or_nil),
         ("sale_time_ms", uint),
         ("offline", boolean),
     )
@@ -235,9 +239,9 @@ class SaleRequest(Request):
     op = Message.SALE
     layout = (
         ("receipt", read_receipt),
-        ("points", uint),
+        ("points", _amount),
         ("allow_partial", boolean),
-        ("eligible_amount", _uint_or_nil),
+        ("eligible_amount", _amount_or_nil),
     )
 
     receipt: Receipt

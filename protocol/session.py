@@ -1,5 +1,6 @@
 """Messages about the connection itself: handshake, heartbeat, farewell (SPEC.md, connection)."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, NamedTuple, Self
@@ -7,11 +8,13 @@ from typing import Any, ClassVar, Final, NamedTuple, Self
 from protocol.codes import Message
 from protocol.fields import Malformed, array, currency, text, uint
 
-TERMINAL_ID_CHARACTERS_MAX: Final = 64
+VERSIONS_MAX: Final = 16
 SOFTWARE_CHARACTERS_MAX: Final = 64
-SCRAM_CHARACTERS_MAX: Final = 512
-TEXT_CHARACTERS_MAX: Final = 512
-NETWORK_NAME_CHARACTERS_MAX: Final = 128
+TEXT_CHARACTERS_MAX: Final = 200
+NETWORK_NAME_CHARACTERS_MAX: Final = 64
+
+TERMINAL_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+"""What a terminal may be called: needs neither SASLprep nor escaping in SCRAM, topics and logs."""
 
 Fields = tuple[Any, ...]
 Reader = Callable[[Any, str, bytes | None], Any]
@@ -40,11 +43,21 @@ def _sized(low: int, high: int) -> Reader:
     return lambda value, name, request_id: text(value, name, request_id, low, high)
 
 
-def _uints(low: int) -> Reader:
-    def read(value: Any, name: str, request_id: bytes | None) -> tuple[int, ...]:
-        return tuple([uint(number, name, request_id) for number in array(value, name, request_id, low)])
+def _uints(value: Any, name: str, request_id: bytes | None) -> tuple[int, ...]:
+    return tuple([uint(number, name, request_id) for number in array(value, name, request_id, 0)])
 
-    return read
+
+def _versions(value: Any, name: str, request_id: bytes | None) -> tuple[int, ...]:
+    versions = _uints(value, name, request_id)
+    if 1 <= len(versions) <= VERSIONS_MAX:
+        return versions
+    raise Malformed(name, f"must be an array of 1..{VERSIONS_MAX} integers", request_id)
+
+
+def _terminal_id(value: Any, name: str, request_id: bytes | None) -> str:
+    if type(value) is str and TERMINAL_ID.fullmatch(value):
+        return value
+    raise Malformed(name, "must be a str of 1..64 of A-Z a-z 0-9 . _ : -", request_id)
 
 
 def _limits(value: Any, name: str, request_id: bytes | None) -> Limits:
@@ -57,7 +70,7 @@ def _profile(value: Any, name: str, request_id: bytes | None) -> Profile:
     return Profile(
         text(network_name, "profile.network_name", request_id, 0, NETWORK_NAME_CHARACTERS_MAX),
         currency(code, "profile.currency", request_id),
-        _uints(0)(permitted, "profile.permitted", request_id),
+        _uints(permitted, "profile.permitted", request_id),
     )
 
 
@@ -86,9 +99,9 @@ class Hello(SessionMessage):
 
     type = Message.HELLO
     layout = (
-        ("versions", _uints(1)),
-        ("terminal_id", _sized(1, TERMINAL_ID_CHARACTERS_MAX)),
-        ("client_first", _sized(1, SCRAM_CHARACTERS_MAX)),
+        ("versions", _versions),
+        ("terminal_id", _terminal_id),
+        ("client_first", _sized(1, 256)),
         ("software", _sized(0, SOFTWARE_CHARACTERS_MAX)),
     )
 
@@ -103,7 +116,7 @@ class Challenge(SessionMessage):
     """The version chosen and the SCRAM server-first-message."""
 
     type = Message.CHALLENGE
-    layout = (("version", uint), ("server_first", _sized(1, SCRAM_CHARACTERS_MAX)))
+    layout = (("version", uint), ("server_first", _sized(1, 512)))
 
     version: int
     server_first: str
@@ -114,7 +127,7 @@ class Proof(SessionMessage):
     """The SCRAM client-final-message."""
 
     type = Message.PROOF
-    layout = (("client_final", _sized(1, SCRAM_CHARACTERS_MAX)),)
+    layout = (("client_final", _sized(1, 512)),)
 
     client_final: str
 
@@ -125,7 +138,7 @@ class Welcome(SessionMessage):
 
     type = Message.WELCOME
     layout = (
-        ("server_final", _sized(1, SCRAM_CHARACTERS_MAX)),
+        ("server_final", _sized(1, 256)),
         ("server_time_ms", uint),
         ("limits", _limits),
         ("profile", _profile),
