@@ -1,7 +1,7 @@
-"""All requests under way of one register, each with its own course through the table of retry.py (SPEC.md, section 13)."""
+"""All requests under way of one register, each on its own course through the table of retry.py (SPEC.md, 13.1)."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from protocol.messages import AnswerMessage, ErrorMessage
 from protocol.requests import Request, ReverseRequest
@@ -24,8 +24,8 @@ from protocol.ticket import NO_DEADLINE_MS, InDoubt, NoAnswer, Refused, Rejected
 class Timing:
     """How long a register waits for what, in ms (SPEC.md, section 15).
 
-    `patience_ms`: for an answer, before it gives up. `reversal_patience_ms`: for the answer to the reversal that follows.
-    `stop_ms`: before it tries again where it is not wanted.
+    `patience_ms`: for an answer, before it gives up. `reversal_patience_ms`: for the answer to the reversal that
+    follows. `stop_ms`: before it tries again where it is not wanted.
     """
 
     connect_ms: int = 3_000
@@ -35,7 +35,7 @@ class Timing:
     patience_ms: int = 10_000
     reversal_patience_ms: int = 10_000
     stop_ms: int = 60_000
-    backoff: Backoff = Backoff()
+    backoff: Backoff = field(default_factory=Backoff)
 
 
 class TicketBook:
@@ -44,9 +44,7 @@ class TicketBook:
     `random` returns 0.0 <= x < 1.0, `new_id` 16 random bytes. Settled tickets are collected in `settled`.
     """
 
-    def __init__(
-        self, timing: Timing, store: Store, random: Callable[[], float], new_id: Callable[[], bytes]
-    ) -> None:
+    def __init__(self, timing: Timing, store: Store, random: Callable[[], float], new_id: Callable[[], bytes]) -> None:
         self._timing = timing
         self._store = store
         self._random = random
@@ -122,22 +120,21 @@ class TicketBook:
         for ticket in self._tickets.values():
             self._happen(ticket, Event.LOST, now_ms)
 
-    def expire(self, now_ms: int) -> int:
-        """Take note of silence and of patience that is over; return when the oldest unanswered copy was sent.
-
-        NO_DEADLINE_MS when no copy went unanswered.
-        """
-        silent_since_ms = NO_DEADLINE_MS
+    def expire(self, now_ms: int) -> list[Ticket]:
+        """Take note of silence and of patience that is over; return the tickets that no answer is awaited for now."""
+        forgotten = []
         for ticket in self:
+            waited = ticket.on_its_way
             if ticket.silent_ms <= now_ms:
-                silent_since_ms = min(silent_since_ms, ticket.sent_ms)
                 self._happen(ticket, Event.SILENCE, now_ms)
             if ticket.give_up_ms <= now_ms and not ticket.settled:
                 self._give_up(ticket, now_ms)
-        return silent_since_ms
+            if waited and (ticket.settled or not ticket.on_its_way):
+                forgotten.append(ticket)
+        return forgotten
 
     def reject(self, reason: int, text: str, now_ms: int) -> None:
-        """End everything, because the server does not want this terminal: what may have had an effect stays in doubt."""
+        """End everything, as the server does not want this terminal; what may have had an effect stays in doubt."""
         self._end(now_ms, lambda request_id: Rejected(request_id, reason, text))
 
     def close(self, now_ms: int) -> None:
@@ -185,9 +182,7 @@ class TicketBook:
         ticket.give_up_ms = NO_DEADLINE_MS
         ticket.reversal_id = reversal.request_id
         give_up_ms = now_ms + self._timing.reversal_patience_ms
-        self._tickets[reversal.request_id] = Ticket(
-            reversal, GivingUp.KEEP, give_up_ms, due_ms=now_ms, original=ticket
-        )
+        self._tickets[reversal.request_id] = Ticket(reversal, GivingUp.KEEP, give_up_ms, due_ms=now_ms, original=ticket)
 
     def _deliver(self, ticket: Ticket, reply: Reply, now_ms: int) -> None:
         ticket.reply = reply
@@ -220,4 +215,3 @@ class TicketBook:
         )
         if ticket.certain and ticket.reversal_id is None and not declined and has_effect(ticket.request):
             self._store.done(ticket.request.request_id)
-
