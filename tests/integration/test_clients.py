@@ -579,6 +579,19 @@ def test_a_line_that_died_between_two_calls_is_noticed_before_sending(server: Mi
     assert len(server.requests) == 2
 
 
+def test_connecting_without_a_request(server: MisbehavingServer) -> None:
+    with BlockingClient("127.0.0.1", server.port, "T-0001", SECRET, timing=QUICK) as till:
+        assert till.connect(30_000) == PROFILE
+        assert till.connect(30_000) == PROFILE
+    assert (server.connections, server.requests) == (1, [])
+    with BlockingClient("127.0.0.1", server.port, "T-0001", "another secret", timing=QUICK) as till:
+        with pytest.raises(Rejected):
+            till.connect(30_000)
+    server._listener.shutdown(socket.SHUT_RDWR)
+    with BlockingClient("127.0.0.1", server.port, "T-0001", SECRET, timing=QUICK) as till:
+        assert till.connect(50) is None
+
+
 async def _until(condition: Callable[[], bool]) -> None:
     while not condition():  # noqa: ASYNC110 (the server is threads, which set no asyncio event)
         await asyncio.sleep(0.001)
