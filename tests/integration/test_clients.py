@@ -584,11 +584,12 @@ def test_connecting_without_a_request(server: MisbehavingServer) -> None:
         assert till.connect(30_000) == PROFILE
         assert till.connect(30_000) == PROFILE
     assert (server.connections, server.requests) == (1, [])
-    with BlockingClient("127.0.0.1", server.port, "T-0001", "another secret", timing=QUICK) as till:
-        with pytest.raises(Rejected):
-            till.connect(30_000)
-    server._listener.shutdown(socket.SHUT_RDWR)
-    with BlockingClient("127.0.0.1", server.port, "T-0001", SECRET, timing=QUICK) as till:
+    stranger = BlockingClient("127.0.0.1", server.port, "T-0001", "another secret", timing=QUICK)
+    with stranger, pytest.raises(Rejected):
+        stranger.connect(30_000)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    with BlockingClient("127.0.0.1", port, "T-0001", SECRET, timing=QUICK) as till:
         assert till.connect(50) is None
 
 
