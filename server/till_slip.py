@@ -15,7 +15,7 @@ from protocol.retry import GIVING_UP, GivingUp
 from protocol.ticket import InDoubt, Refused, Rejected, Reply, Unanswered
 from server.till_input import decimal, id_text, money_text
 
-SLIP_WIDTH: Final = 46
+SLIP_WIDTH: Final = 52
 
 _POINTS_WORD: Final = {
     Message.REDEEM: "Points spent",

@@ -1,4 +1,4 @@
-"""A small real server on the sans-I/O connection, which drops answers, cuts lines, says BUSY, drains or falls silent."""
+"""A small real server on the sans-I/O connection: it drops answers, cuts lines, says BUSY, drains or falls silent."""
 
 import socket
 import threading
