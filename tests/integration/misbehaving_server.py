@@ -1,6 +1,7 @@
 """A small real server on the sans-I/O connection: it drops answers, cuts lines, says BUSY, drains or falls silent."""
 
 import socket
+import ssl
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -71,6 +72,7 @@ class MisbehavingServer:
     tills: list[Till] = field(default_factory=list)
     errors: list[BaseException] = field(default_factory=list)
     port: int = 0
+    tls: ssl.SSLContext | None = None
 
     def __post_init__(self) -> None:
         self._lock = threading.Lock()
@@ -105,6 +107,8 @@ class MisbehavingServer:
 
     def _serve(self, till: Till) -> None:
         try:
+            if self.tls is not None:
+                till.line = self.tls.wrap_socket(till.line, server_side=True)
             while not till.connection.closed:
                 data = till.line.recv(65_536)
                 if not data:

@@ -2,12 +2,20 @@
 
 import asyncio
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Address
+from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from protocol.answers import Balance, encode_body
 from protocol.blocking import BlockingClient
@@ -393,6 +401,59 @@ def test_the_same_id_cannot_be_under_way_twice(server: MisbehavingServer, run: R
     request = _redeem()
     with pytest.raises(ValueError, match="id"):
         run(server.port, request, request)
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """A self-signed certificate for localhost, as two files' contents in one."""
+
+    path: Path
+
+    @property
+    def server_context(self) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self.path)
+        return context
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(UTC)
+    signed = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    path = tmp_path_factory.mktemp("tls") / "both.pem"
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    path.write_bytes(private + signed.public_bytes(serialization.Encoding.PEM))
+    return Certificate(path)
+
+
+def test_tls(server: MisbehavingServer, run: Runner, certificate: Certificate) -> None:
+    server.tls = certificate.server_context
+    server.script = [Till.take_effect_without_answer]
+    trusting = ssl.create_default_context(cafile=certificate.path)
+    requests = [_redeem(ttl_ms=200), _redeem(), _redeem()]
+    assert all(isinstance(reply, Reply) for reply in run(server.port, *requests, tls=trusting))
+
+
+def test_an_unknown_issuer_gets_no_word(server: MisbehavingServer, run: Runner, certificate: Certificate) -> None:
+    server.tls = certificate.server_context
+    timing = replace(QUICK, patience_ms=150)
+    (failure,) = run(server.port, _redeem(), tls=ssl.create_default_context(), timing=timing)
+    assert type(failure) is NoAnswer
+    assert server.requests == []
 
 
 async def test_every_operation_of_the_asyncio_client(server: MisbehavingServer) -> None:
