@@ -49,7 +49,8 @@ _EMPTY = "return state.empty"
 def source(with_shell: bool) -> str:
     """Return the Lua source of the decision, all files in one chunk; with the Redis side at its end if `with_shell`."""
     names = (*_PURE, "shell") if with_shell else _PURE
-    return "\n".join(f"local {name} = (function()\n{_read(name)}end)()" for name in names) + "\n"
+    modules = "\n".join(f"local {name} = (function()\n{_read(name)}end)()" for name in names)
+    return modules + ("\nreturn shell\n" if with_shell else "\n")
 
 
 def _read(name: str) -> str:

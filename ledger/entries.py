@@ -84,9 +84,13 @@ class EntryWriter:
             if op == Operation.TOMBSTONE:
                 stored = self._renderer.decided(op, memo.network_id, Outcome.REVERSED, 0, 0, None, 0, None)
             elif request_id is not None:
-                stored = answer = self._renderer.decided(op, memo.network_id, outcome, points, earned, balance, detail, None)
+                stored = answer = self._renderer.decided(
+                    op, memo.network_id, outcome, points, earned, balance, detail, None
+                )
                 fingerprint = memo.fingerprint
-            batch.entries.append(self._row(account, entry, memo, detail if op == Operation.HOLD else 0, fingerprint, stored))
+            batch.entries.append(
+                self._row(account, entry, memo, detail if op == Operation.HOLD else 0, fingerprint, stored)
+            )
             if entry[20]:
                 batch.cards.extend(_card_changes(account, entry[20], memo))
             if memo.limited_day and op in _SPENDING:
@@ -94,7 +98,13 @@ class EntryWriter:
         return answer
 
     def _row(
-        self, account: int, entry: Sequence[Any], memo: Memo, until_ms: int, fingerprint: bytes | None, answer: bytes | None
+        self,
+        account: int,
+        entry: Sequence[Any],
+        memo: Memo,
+        until_ms: int,
+        fingerprint: bytes | None,
+        answer: bytes | None,
     ) -> Row:
         (seq, op, request_id, terminal, points, held, owed, balance_after, held_after, owed_after, spent, earned, refunded,
          amount, eligible, target, moves, at_ms, sale_ms, rate_bp, cards, _, link) = entry  # fmt: skip

@@ -368,7 +368,9 @@ class Pipeline:
         if plain:
             names = await self._services.greetings.names([s.account for s, _ in plain])
             for submission, result in plain:
-                self._answer(submission, self._render(submission, result, names.get(submission.account)), replayed=False)
+                self._answer(
+                    submission, self._render(submission, result, names.get(submission.account)), replayed=False
+                )
 
     def _forget(self, groups: list[_Group]) -> None:
         """Drop the books on what is committed, and wake whoever waited for that."""
@@ -390,7 +392,9 @@ class Pipeline:
             await self._truth_wanted.wait()
             self._truth_wanted.clear()
             reading = {t.account for t in self._truths}
-            free = [a for a in self._waiting if a not in self._under_way and a not in self._uncommitted and a not in reading]
+            free = [
+                a for a in self._waiting if a not in self._under_way and a not in self._uncommitted and a not in reading
+            ]
             for start in range(0, len(free), self._limits.loads_max):
                 await self._read_truth(free[start : start + self._limits.loads_max])
 
@@ -448,7 +452,7 @@ class Pipeline:
 def _request(submission: Submission, now_ms: int, today: int, context: Any, new_card_state: int) -> Any:
     """Return the positional request of ledger/lua/request.lua."""
     s = submission
-    memo = Memo(s.fingerprint, s.network_id, s.currency, s.reference, s.limited_day, s.new_card_kind, s.new_card_masked)
+    memo = Memo(s.fingerprint, s.network_id, s.currency, s.reference, s.limited_day, s.new_token_kind, s.new_token_masked)
     return (
         s.op, s.request_id or False, s.token or False, s.terminal_id, s.partner_id, now_ms, today, s.permitted, s.currency_ok,
         s.time_ok, s.points, s.amount, s.eligible, s.partial, s.target or False, s.hold_ms, s.terminal_room, s.active_day,

@@ -14,7 +14,9 @@ from ledger.submission import Submission
 #: Operations that are always decided on what PostgreSQL says of an earlier request or of another card.
 NEED_TRUTH = frozenset({Operation.REFUND, Operation.REVERSE, Operation.STATUS, Operation.REPLACE})
 
-_NAMES_ORIGINAL = frozenset({Operation.REFUND, Operation.REVERSE, Operation.STATUS, Operation.CAPTURE, Operation.RELEASE})
+_NAMES_ORIGINAL = frozenset(
+    {Operation.REFUND, Operation.REVERSE, Operation.STATUS, Operation.CAPTURE, Operation.RELEASE}
+)
 _ENDS = {Operation.CAPTURE: 4, Operation.RELEASE: 5, Operation.EXPIRE_HOLD: 6}
 _UNKNOWN, _STANDS, _REVERSED, _HELD, _EXPIRED, _REFUNDED = 0, 1, 2, 3, 6, 7
 
@@ -35,7 +37,9 @@ class Truth:
 class TruthReader:
     """Reads the truth for accounts of which nothing is under way; answers STATUS on its own, since that changes nothing."""
 
-    def __init__(self, reader: Reader, renderer: Renderer, partner_of: Callable[[int], int], now_ms: Callable[[], int]) -> None:
+    def __init__(
+        self, reader: Reader, renderer: Renderer, partner_of: Callable[[int], int], now_ms: Callable[[], int]
+    ) -> None:
         self._reader = reader
         self._renderer = renderer
         self._partner_of = partner_of
@@ -62,12 +66,16 @@ class TruthReader:
     ) -> None:
         family = families.get(submission.target or b"", ())
         if submission.op == Operation.STATUS:
-            submission.reply_to.answer(submission.request_id, self._status(truth.account, submission, family), replayed=False)
+            submission.reply_to.answer(
+                submission.request_id, self._status(truth.account, submission, family), replayed=False
+            )
             return
         if submission.op in _NAMES_ORIGINAL and submission.target is not None:
             truth.contexts[submission.request_id] = self._context(truth, family)
         if submission.new_token is not None:
-            truth.new_card_states[submission.request_id] = _new_card_state(cards.get(submission.new_token), truth.account)
+            truth.new_card_states[submission.request_id] = _new_card_state(
+                cards.get(submission.new_token), truth.account
+            )
         truth.submissions.append(submission)
 
     def _context(self, truth: Truth, family: Family) -> list[Any]:

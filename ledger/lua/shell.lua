@@ -67,17 +67,17 @@ end
 local function due_ms(account_state)
   local due = 0
   for _, lot in ipairs(account_state.lots) do
-    if lot['until'] == 0 then
+    if lot[2] == 0 then
       break
     end
-    if lot.free > 0 then
-      due = (lot['until'] + 1) * DAY_MS - utc_offset_ms + DUE_SLACK_MS
+    if lot[3] > 0 then
+      due = (lot[2] + 1) * DAY_MS - utc_offset_ms + DUE_SLACK_MS
       break
     end
   end
   for _, hold in ipairs(account_state.holds) do
-    if due == 0 or hold.until_ms + 1 < due then
-      due = hold.until_ms + 1
+    if due == 0 or hold[2] + 1 < due then
+      due = hold[2] + 1
     end
   end
   return due
