@@ -31,6 +31,8 @@ _PURE = (
     "earning",
     "spending",
     "holding",
+    "undoing",
+    "cards",
     "decide",
 )
 

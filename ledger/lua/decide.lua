@@ -27,6 +27,11 @@ local HANDLERS = {
   [operations.RELEASE] = holding.release,
   [operations.EARN] = earning.earn,
   [operations.SALE] = spending.sale,
+  [operations.REFUND] = undoing.refund,
+  [operations.REVERSE] = undoing.reverse,
+  [operations.ACTIVATE] = cards.activate,
+  [operations.BLOCK] = cards.block,
+  [operations.REPLACE] = cards.replace,
   [operations.SETTLE] = settle_only,
   [operations.ADJUST] = earning.adjust,
 }
