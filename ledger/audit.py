@@ -46,9 +46,18 @@ class AccountAudit:
         self._move(entry)
         self.link = next_link(self.link, _linked(entry))
         self._expect("link", self.link, entry["link"])
-        sealed = (entry["network_id"], entry["until_ms"], entry["currency"], entry["reference"], entry["fingerprint"], entry["answer"])
+        sealed = (
+            entry["network_id"],
+            entry["until_ms"],
+            entry["currency"],
+            entry["reference"],
+            entry["fingerprint"],
+            entry["answer"],
+        )
         if seal(self._seal_key, self.account, self.seq, self.link, sealed) != entry["seal"]:
-            raise BadRow(self.account, self.seq, "the seal does not fit: the row was altered, or the seal key is another")
+            raise BadRow(
+                self.account, self.seq, "the seal does not fit: the row was altered, or the seal key is another"
+            )
 
     def check_head(self, head: Mapping[str, Any]) -> None:
         """Compare the account's row, its state and its cards with what the journal says. Raises BadRow."""
@@ -57,7 +66,7 @@ class AccountAudit:
         state = unpack(head["state"])
         self.check_state(state)
         cards = {row[:-1]: row[-1] for row in head["cards"]}
-        self._expect("the account's cards", {token: status for token, status in state[_TOKENS]}, cards)
+        self._expect("the account's cards", dict(state[_TOKENS]), cards)
 
     def check_state(self, state: Sequence[Any]) -> None:
         """Compare a state, from PostgreSQL or from Redis, with the journal. Raises BadRow."""
@@ -106,7 +115,8 @@ def _linked(entry: Entry) -> list[Any]:
     """Return the fields that the link covers, in the order of ledger/lua/entry.lua."""
     return [
         entry["seq"], entry["op"], entry["request_id"] or False, entry["terminal_id"], entry["points"], entry["held"],
-        entry["owed"], entry["balance_after"], entry["held_after"], entry["owed_after"], entry["spent"], entry["earned"],
+        entry["owed"], entry["balance_after"], entry["held_after"], entry["owed_after"], entry["spent"],
+        entry["earned"],
         entry["refunded"], entry["amount"], entry["eligible"], entry["target"] or False, entry["moves"], entry["at_ms"],
         entry["sale_ms"], entry["rate_bp"], unpack(entry["cards"]) if entry["cards"] else [],
     ]  # fmt: skip

@@ -11,6 +11,7 @@ from ledger.hot_store import Decided, pack, unpack
 from ledger.journal.writer import Batch, CardChange, Row
 from ledger.operations import Operation, Outcome
 from ledger.rendering import Renderer
+from ledger.submission import Submission
 
 _SPENDING = frozenset({Operation.REDEEM, Operation.HOLD, Operation.SALE})
 
@@ -29,6 +30,14 @@ class Memo:
     limited_day: int = 0
     new_card_kind: int = 0
     new_card_masked: str = ""
+
+    @classmethod
+    def of(cls, submission: Submission) -> Memo:
+        """Return the memo of a request."""
+        s = submission
+        return cls(
+            s.fingerprint, s.network_id, s.currency, s.reference, s.limited_day, s.new_token_kind, s.new_token_masked
+        )
 
     def packed(self) -> bytes:
         """Return the memo as the opaque bytes that Lua passes on."""
@@ -106,13 +115,14 @@ class EntryWriter:
         fingerprint: bytes | None,
         answer: bytes | None,
     ) -> Row:
-        (seq, op, request_id, terminal, points, held, owed, balance_after, held_after, owed_after, spent, earned, refunded,
-         amount, eligible, target, moves, at_ms, sale_ms, rate_bp, cards, _, link) = entry  # fmt: skip
+        (seq, op, request_id, terminal, points, held, owed, balance_after, held_after, owed_after, spent, earned,
+         refunded, amount, eligible, target, moves, at_ms, sale_ms, rate_bp, cards, _, link) = entry  # fmt: skip
         sealed = (memo.network_id, until_ms, memo.currency, memo.reference, fingerprint, answer)
         return (
-            account, seq, link, op, request_id or None, terminal, memo.network_id, points, held, owed, balance_after, held_after,
-            owed_after, spent, earned, refunded, amount, eligible, target or None, "{" + ",".join(map(str, moves)) + "}", at_ms,
-            sale_ms, rate_bp, until_ms, pack(cards) if cards else None, memo.currency, memo.reference, fingerprint, answer,
+            account, seq, link, op, request_id or None, terminal, memo.network_id, points, held, owed, balance_after,
+            held_after, owed_after, spent, earned, refunded, amount, eligible, target or None,
+            "{" + ",".join(map(str, moves)) + "}", at_ms, sale_ms, rate_bp, until_ms, pack(cards) if cards else None,
+            memo.currency, memo.reference, fingerprint, answer,
             seal(self._seal_key, account, seq, link, sealed),
         )  # fmt: skip
 
@@ -137,7 +147,7 @@ def _merge(accounts: dict[int, Row], change: Sequence[Any]) -> None:
 
 
 def continuous(decided: Sequence[Decided]) -> int:
-    """Return how many of the decided batches continue each other account by account, so that one commit can take them."""
+    """Return how many of the batches continue each other account by account, so that one commit can take them."""
     heads: dict[int, tuple[int, int]] = {}
     for count, part in enumerate(decided):
         for account, after_seq, after_link, seq, link, *_ in part.changes:

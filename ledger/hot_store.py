@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -44,7 +43,7 @@ class PartitionHead:
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """The decisions of one batch: `results` per item and `changes` per changed account, as ledger/lua/shell.lua returns them."""
+    """The decisions of one batch: `results` per item, `changes` per changed account (see ledger/lua/shell.lua)."""
 
     mark: int
     results: list[Any]
@@ -91,7 +90,7 @@ class HotStore:
     async def decide(
         self, partition: int, head: PartitionHead, committed_mark: int, accounts: Sequence[int], batch: list[Any]
     ) -> Decided:
-        """Decide a batch atomically; `batch` as described in ledger/lua/shell.lua, account indexes from 1 in `accounts`.
+        """Decide a batch atomically; `batch` is what ledger/lua/shell.lua reads, with indexes from 1 into `accounts`.
 
         Raises HeadMismatch and ScriptFailed (nothing happened) and HotStoreDown (unknown).
         """
@@ -104,7 +103,7 @@ class HotStore:
         return Decided(reply[1], results, changes)
 
     async def claim(self, partition: int, epoch: int, generation: int, mark: int) -> list[Decided] | None:
-        """Fence former owners; return the decisions behind the committed `mark`, or None when Redis cannot be trusted."""
+        """Fence former owners; return the decisions behind the committed `mark`, None if Redis cannot be trusted."""
         reply = await self._run(self._claim, _partition_keys(partition), [epoch, generation, mark])
         if not reply[0]:
             return None
@@ -117,7 +116,7 @@ class HotStore:
     async def states(
         self, partition: int, accounts: Sequence[int]
     ) -> tuple[PartitionHead | None, dict[int, tuple[int, Any]]]:
-        """Return the partition's head and per account, where present and valid, its link and state array (for `verify`)."""
+        """Return the partition's head, and link and state array of each account that is present and valid."""
         keys = [_partition_keys(partition)[0], *(_account_key(partition, account) for account in accounts)]
         head_text, *values = await self._guard(self._redis.mget(keys))
         if head_text is None:
@@ -147,7 +146,7 @@ class HotStore:
             return await call
         except NoScriptError:
             raise
-        except (RedisError, OSError, asyncio.TimeoutError) as error:
+        except (TimeoutError, RedisError, OSError) as error:
             if isinstance(error, ResponseError) and "user_script" in str(error):
                 raise ScriptFailed(str(error)) from error
             raise HotStoreDown(str(error)) from error

@@ -18,9 +18,9 @@ from ledger.journal.writer import JournalDown
 from ledger.limits import Limits
 from ledger.operations import Operation, Outcome
 from ledger.partition import Partition
-from ledger.pipeline import Services
 from ledger.programme import Programme, Terminal
 from ledger.rendering import Renderer
+from ledger.services import Services
 from ledger.statistics import Statistics
 from ledger.submission import Refusal, Submission
 from ledger.truth import TruthReader
@@ -36,7 +36,7 @@ def wall_clock_ms() -> int:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where this worker stands: its address for other workers, its number, and how many workers share the partitions."""
+    """Where this worker stands: its address for the others, its number, and how many workers there are."""
 
     address: str
     index: int = 0
@@ -89,7 +89,7 @@ class Ledger:
         services = Services(
             hot_store=self._hot_store,
             reader=self._reader,
-            truth=TruthReader(self._reader, renderer, self._partner_of, now_ms),
+            truth_reader=TruthReader(self._reader, renderer, self._partner_of, now_ms),
             renderer=renderer,
             entry_writer=EntryWriter(renderer, engines.seal_key),
             greetings=Greetings(
@@ -97,8 +97,8 @@ class Ledger:
             ),
             statistics=self.statistics,
             now_ms=now_ms,
-            business_day=lambda at_ms: self._days.day(at_ms),
-            utc_offset_ms=lambda at_ms: self._days.utc_offset_ms(at_ms),
+            business_day=self._days.day,
+            utc_offset_ms=self._days.utc_offset_ms,
             resolve_afresh=self._resolve_afresh,
         )
         self._partitions = [
@@ -204,7 +204,7 @@ class Ledger:
 
     async def _load_programme(self) -> None:
         self.programme = await self._reader.programme()
-        self._days = BusinessDay(self.programme.zone)
+        self._days.move_to(self.programme.zone)
 
     async def _refresh_forever(self) -> None:
         while True:

@@ -1,7 +1,7 @@
-"""The life of one partition in one worker: become its owner, catch up with what was decided, serve, lose or hand it over.
+"""The life of one partition in one worker: become its owner, catch up, serve, lose it or hand it over.
 
-Whatever goes wrong, the way back is the same: take the lock, begin a new epoch in PostgreSQL, fence Redis, journal what the
-outbox holds behind the committed mark, or void what Redis remembers, and serve again.
+Whatever goes wrong, the way back is the same: take the lock, begin a new epoch in PostgreSQL, fence Redis, journal what
+the outbox holds behind the committed mark, or void what Redis remembers, and serve again.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import structlog
 from ledger.hot_store import Decided, HeadMismatch, HotStoreDown, PartitionHead
 from ledger.journal.writer import Fenced, JournalDown, Writer
 from ledger.limits import Limits
-from ledger.pipeline import Pipeline, Services
+from ledger.pipeline import Pipeline
+from ledger.services import Services
 from ledger.submission import Refusal, Submission
 
 log = structlog.get_logger(__name__)
@@ -70,8 +71,8 @@ class Partition:
 
     async def drained(self) -> None:
         """Return when everything submitted so far is answered."""
-        if self._pipeline is not None:
-            await self._pipeline.drained()
+        while self._pipeline is not None and not self._pipeline.idle:
+            await asyncio.sleep(_RETRY_S)
 
     def _pause_s(self) -> float:
         return self._limits.acquire_interval_s if self.by_plan else self._limits.takeover_interval_s
@@ -110,20 +111,23 @@ class Partition:
     def _serve_with(self, pipeline: Pipeline) -> Pipeline:
         in_doubt, self._in_doubt = self._in_doubt, []
         self._pipeline, self._recovering, self.trouble = pipeline, False, ""
-        pipeline.take_over(in_doubt)
+        for submission in in_doubt:
+            pipeline.enqueue(submission)
         return pipeline
 
     async def _until_handed_over(self, pipeline: Pipeline) -> None:
         running = asyncio.ensure_future(pipeline.run())
         try:
-            while not pipeline.handed_over or self.by_plan:
+            while self.by_plan or not pipeline.wanted_elsewhere:
                 await asyncio.wait([running], timeout=self._limits.owner_check_s)
                 if running.done():
                     running.result()
             # From here on new submissions are refused; what is under way is finished before the lock goes.
             self._pipeline = None
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(pipeline.drained(), self._limits.postgres_timeout_s)
+                async with asyncio.timeout(self._limits.postgres_timeout_s):
+                    while not pipeline.idle:
+                        await asyncio.sleep(_RETRY_S)
         finally:
             running.cancel()
             await asyncio.wait([running])
@@ -151,7 +155,7 @@ class Partition:
         return head
 
     async def _journal_rest(self, writer: Writer, decided: list[Decided]) -> bool:
-        """Journal what a former owner decided; return False when PostgreSQL vetoed any of it, so that Redis is wrong."""
+        """Journal what a former owner decided; return False when PostgreSQL vetoed some, so that Redis is wrong."""
         vetoed = False
         for part in decided:
             # One at a time, since a vetoed record may break the continuity of those behind it.

@@ -1,9 +1,10 @@
-"""What only PostgreSQL can tell a decision: heads of cold accounts, the family of an earlier request, where a new card leads."""
+"""What only PostgreSQL can tell a decision: cold accounts, the family of an earlier request, where a new card leads."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import IntEnum
 from typing import Any
 
 from ledger.journal.reader import CardRow, Head, Reader
@@ -17,10 +18,28 @@ NEED_TRUTH = frozenset({Operation.REFUND, Operation.REVERSE, Operation.STATUS, O
 _NAMES_ORIGINAL = frozenset(
     {Operation.REFUND, Operation.REVERSE, Operation.STATUS, Operation.CAPTURE, Operation.RELEASE}
 )
-_ENDS = {Operation.CAPTURE: 4, Operation.RELEASE: 5, Operation.EXPIRE_HOLD: 6}
-_UNKNOWN, _STANDS, _REVERSED, _HELD, _EXPIRED, _REFUNDED = 0, 1, 2, 3, 6, 7
 
 Family = Sequence[Any]
+
+
+class Standing(IntEnum):
+    """What became of a request (SPEC.md, STATUS)."""
+
+    UNKNOWN = 0
+    STANDS = 1
+    REVERSED = 2
+    HELD = 3
+    CAPTURED = 4
+    RELEASED = 5
+    EXPIRED = 6
+    REFUNDED = 7
+
+
+_ENDS = {
+    int(Operation.CAPTURE): Standing.CAPTURED,
+    int(Operation.RELEASE): Standing.RELEASED,
+    int(Operation.EXPIRE_HOLD): Standing.EXPIRED,
+}
 
 
 @dataclass(slots=True)
@@ -35,7 +54,7 @@ class Truth:
 
 
 class TruthReader:
-    """Reads the truth for accounts of which nothing is under way; answers STATUS on its own, since that changes nothing."""
+    """Reads the truth for accounts of which nothing is under way; answers STATUS itself, since that changes nothing."""
 
     def __init__(
         self, reader: Reader, renderer: Renderer, partner_of: Callable[[int], int], now_ms: Callable[[], int]
@@ -62,7 +81,7 @@ class TruthReader:
         return truths
 
     def _add(
-        self, truth: Truth, submission: Submission, families: dict[bytes, Family], cards: dict[bytes, CardRow]
+        self, truth: Truth, submission: Submission, families: Mapping[bytes, Family], cards: dict[bytes, CardRow]
     ) -> None:
         family = families.get(submission.target or b"", ())
         if submission.op == Operation.STATUS:
@@ -96,27 +115,27 @@ class TruthReader:
         if not submission.permitted:
             return self._decline(network, Outcome.NOT_PERMITTED)
         if not family:
-            return self._renderer.status(_UNKNOWN, None)
+            return self._renderer.status(Standing.UNKNOWN, None)
         original = family[0]
         if self._partner_of(original["network_id"]) != submission.partner_id:
             return self._decline(network, Outcome.NOT_PERMITTED)
         if original["account_id"] != account:
             return self._decline(network, Outcome.ORIGINAL_OTHER_CARD)
-        return self._renderer.status(self._state(family), original["answer"])
+        return self._renderer.status(self._standing(family), original["answer"])
 
     def _decline(self, network: int, outcome: Outcome) -> bytes:
         return self._renderer.decided(Operation.STATUS, network, outcome, 0, 0, None, 0, None)
 
-    def _state(self, family: Family) -> int:
+    def _standing(self, family: Family) -> Standing:
         original, fate = family[0], _fate(family)
         if fate == Operation.REVERSE or original["op"] == Operation.TOMBSTONE:
-            return _REVERSED
+            return Standing.REVERSED
         if original["op"] == Operation.HOLD:
-            open_state = _HELD if original["until_ms"] >= self._now_ms() else _EXPIRED
-            return _ENDS.get(fate, open_state)
+            open_hold = Standing.HELD if original["until_ms"] >= self._now_ms() else Standing.EXPIRED
+            return _ENDS.get(fate, open_hold)
         if sum(e["refunded"] for e in family):
-            return _REFUNDED
-        return _STANDS
+            return Standing.REFUNDED
+        return Standing.STANDS
 
 
 def _fate(family: Family) -> int:

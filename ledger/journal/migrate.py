@@ -14,7 +14,10 @@ _POLL_S = 0.1
 
 _TABLE = """
 CREATE TABLE IF NOT EXISTS migration (
-    number integer PRIMARY KEY, name text NOT NULL, checksum text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now()
+    number integer PRIMARY KEY,
+    name text NOT NULL,
+    checksum text NOT NULL,
+    applied_at timestamptz NOT NULL DEFAULT now()
 )"""
 
 
@@ -51,7 +54,7 @@ async def run(postgres_url: str) -> list[str]:
     connection = await asyncpg.connect(postgres_url)
     try:
         # A blocking lock would deadlock with CREATE INDEX CONCURRENTLY in a parallel starter, so the lock is polled.
-        while not await connection.fetchval("SELECT pg_try_advisory_lock($1)", _LOCK_KEY):
+        while not await connection.fetchval("SELECT pg_try_advisory_lock($1)", _LOCK_KEY):  # noqa: ASYNC110
             await asyncio.sleep(_POLL_S)
         await connection.execute(_TABLE)
         applied = {r["number"]: r["checksum"] for r in await connection.fetch("SELECT number, checksum FROM migration")}

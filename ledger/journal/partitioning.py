@@ -14,8 +14,8 @@ class WorkersRunning(Exception):  # noqa: N818 - it says what is the matter
 async def ensure_partitions(postgres_url: str, count: int) -> bool:
     """Bring the number of partitions to `count`; return whether it was changed.
 
-    A change voids what Redis remembers, because accounts move between partitions. Raises WorkersRunning when that is needed
-    while a worker holds a partition.
+    A change voids what Redis remembers, because accounts move between partitions. Raises WorkersRunning when that is
+    needed while a worker holds a partition.
     """
     connection = await asyncpg.connect(postgres_url)
     try:
@@ -30,7 +30,8 @@ async def ensure_partitions(postgres_url: str, count: int) -> bool:
             # Rows of partitions no longer used stay, so that their generations never begin again.
             await connection.execute("UPDATE partition SET generation = generation + 1, owner = '', wanted_by = ''")
             await connection.execute(
-                "INSERT INTO partition (partition_id) SELECT generate_series(0, $1::integer - 1) ON CONFLICT DO NOTHING",
+                "INSERT INTO partition (partition_id) SELECT generate_series(0, $1::integer - 1)"
+                " ON CONFLICT DO NOTHING",
                 count,
             )
             return True

@@ -1,4 +1,4 @@
-"""What is read from PostgreSQL beside the journaling: heads, stored answers, families of entries, cards, the programme."""
+"""What is read from PostgreSQL: heads, stored answers, families of entries, cards, the programme."""
 
 from __future__ import annotations
 

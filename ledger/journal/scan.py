@@ -75,7 +75,8 @@ async def links_at(postgres_url: str, accounts: dict[int, int]) -> dict[int, int
         connection = await asyncpg.connect(postgres_url)
         try:
             rows = await connection.fetch(
-                "SELECT e.account_id, e.link FROM entry e JOIN unnest($1::bigint[], $2::bigint[]) AS n (account_id, seq)"
+                "SELECT e.account_id, e.link FROM entry e"
+                " JOIN unnest($1::bigint[], $2::bigint[]) AS n (account_id, seq)"
                 " USING (account_id, seq) UNION ALL SELECT account_id, 0 FROM unnest($1::bigint[], $2::bigint[])"
                 " AS n (account_id, seq) WHERE seq = 0",
                 list(accounts),

@@ -29,9 +29,17 @@ class JournalDown(Exception):  # noqa: N818 - it is a state, not an error in thi
 
 
 #: What a lost, refused or stopped PostgreSQL raises through asyncpg.
-DOWN = (OSError, asyncio.TimeoutError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.InternalClientError,
-        asyncpg.OperatorInterventionError, asyncpg.InsufficientResourcesError, asyncpg.PostgresSystemError,
-        asyncpg.InvalidTransactionStateError, asyncpg.IdleSessionTimeoutError)  # fmt: skip
+DOWN = (
+    OSError,
+    asyncio.TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.PostgresSystemError,
+    asyncpg.InvalidTransactionStateError,
+)
 
 
 @dataclass(frozen=True, slots=True)
