@@ -47,6 +47,12 @@ class State(IntEnum):
     CLOSED = auto()
 
 
+# Reading a member from its enum is slow in Python 3.11, and these are compared for every request.
+_READY: Final = State.READY
+_DRAINING: Final = State.DRAINING
+_CLOSED: Final = State.CLOSED
+
+
 class ServerConnection:
     """One register's connection, seen from the server.
 
@@ -100,7 +106,7 @@ class ServerConnection:
     @property
     def closed(self) -> bool:
         """Whether nothing more is read or queued: send what is queued, then close the socket."""
-        return self.state is State.CLOSED
+        return self.state is _CLOSED
 
     def data_to_send(self) -> bytes:
         """Return everything queued since the last call, to be written at once."""
@@ -111,7 +117,7 @@ class ServerConnection:
     def receive_data(self, data: bytes | bytearray | memoryview, now_ms: int) -> list[ServerEvent]:
         """Take received bytes, in any chunks, and return what they mean."""
         found: list[ServerEvent] = []
-        if self.state is State.CLOSED or not data:
+        if self.state is _CLOSED or not data:
             return found
         began = self._frame_began_ms
         try:
@@ -130,16 +136,16 @@ class ServerConnection:
 
     def receive_eof(self) -> list[ServerEvent]:
         """Take note that the register has closed its side."""
-        if self.state is State.CLOSED:
+        if self.state is _CLOSED:
             return []
         self._close()
         return [Closed(Goodbye.NORMAL, "closed without GOODBYE", by_peer=True)]
 
     def next_deadline_ms(self) -> int | None:
         """Return when `handle_timeout` wants to be called; it moves whenever data is received."""
-        if self.state is State.CLOSED:
+        if self.state is _CLOSED:
             return None
-        if self.state < State.READY:
+        if self.state < _READY:
             return self._handshake_deadline_ms
         idle = self._heard_ms + self._idle_timeout_ms
         return idle if self._frame_began_ms is None else min(idle, self._frame_began_ms + self._frame_timeout_ms)
@@ -150,7 +156,7 @@ class ServerConnection:
         deadline = self.next_deadline_ms()
         if deadline is None or now_ms < deadline:
             return found
-        if self.state < State.READY:
+        if self.state < _READY:
             self._fail(Goodbye.SLOW, "the handshake took too long", found)
         elif deadline == self._heard_ms + self._idle_timeout_ms:
             self._fail(Goodbye.IDLE, f"nothing received for {self._idle_timeout_ms} ms", found)
@@ -160,7 +166,7 @@ class ServerConnection:
 
     def challenge(self, credentials: Credentials, server_nonce: str) -> None:
         """Answer HELLO; an unknown terminal gets decoy credentials. Nothing happens if the connection has closed."""
-        if self.state is State.CLOSED:
+        if self.state is _CLOSED:
             return
         if self.state is not State.CHALLENGE_DUE or self._exchange is None:
             raise RuntimeError("challenge answers HelloReceived, once")
@@ -169,7 +175,7 @@ class ServerConnection:
 
     def welcome(self, server_time_ms: int, limits: Limits, profile: Profile) -> None:
         """Admit the terminal; the limits announced are those enforced from now on. Nothing happens once closed."""
-        if self.state is State.CLOSED:
+        if self.state is _CLOSED:
             return
         if self.state is not State.WELCOME_DUE:
             raise RuntimeError("welcome answers Authenticated, once")
@@ -178,7 +184,7 @@ class ServerConnection:
         self._in_flight_max = limits.in_flight_max
         self._idle_timeout_ms = limits.idle_timeout_ms
         self._exchange = None
-        self.state = State.READY
+        self.state = _READY
 
     def send_answer(self, request_id: bytes, replayed: bool, body: bytes) -> None:
         """Queue the ANSWER to a request in flight; `body` comes packed and is not looked into."""
@@ -194,11 +200,11 @@ class ServerConnection:
 
     def goodbye(self, reason: Goodbye, text: str, reconnect_after_ms: int = 0) -> None:
         """Say GOODBYE and close; with DRAIN only when everything in flight is answered, and new requests get BUSY."""
-        if self.state >= State.DRAINING and reason is Goodbye.DRAIN:
+        if self.state >= _DRAINING and reason is Goodbye.DRAIN:
             return
         self._queue(encode(Farewell(reason, text[:TEXT_CHARACTERS_MAX], reconnect_after_ms)))
-        if reason is Goodbye.DRAIN and self.in_flight and self.state is State.READY:
-            self.state = State.DRAINING
+        if reason is Goodbye.DRAIN and self.in_flight and self.state is _READY:
+            self.state = _DRAINING
             self._reconnect_after_ms = reconnect_after_ms
         else:
             self._close()
@@ -208,11 +214,11 @@ class ServerConnection:
         self.goodbye(reason, text)
 
     def _queue(self, frame: bytes) -> None:
-        if self.state is not State.CLOSED:
+        if self.state is not _CLOSED:
             self._out.append(frame)
 
     def _close(self) -> None:
-        self.state = State.CLOSED
+        self.state = _CLOSED
         self.in_flight = 0
         self._exchange = None
         self._reader = FrameReader(0)
@@ -223,13 +229,13 @@ class ServerConnection:
         found.append(Closed(reason, text))
 
     def _settle(self, frame: bytes) -> None:
-        if self.state is State.CLOSED:
+        if self.state is _CLOSED:
             return
         if not self.in_flight:
             raise RuntimeError("an answer to a request that is not in flight")
         self._out.append(frame)
         self.in_flight -= 1
-        if not self.in_flight and self.state is State.DRAINING:
+        if not self.in_flight and self.state is _DRAINING:
             self._close()
 
     def _take(self, payload: bytes, now_ms: int, found: list[ServerEvent]) -> None:
@@ -240,13 +246,13 @@ class ServerConnection:
         except UnknownType as error:
             self._refuse(error.request_id, ErrorCode.UNSUPPORTED, str(error), found)
         else:
-            if self.state >= State.READY:
+            if self.state >= _READY:
                 self._take_message(message, now_ms, found)
             else:
                 self._take_handshake(message, found)
 
     def _refuse(self, request_id: bytes | None, code: ErrorCode, text: str, found: list[ServerEvent]) -> None:
-        if request_id is None or self.state < State.READY:
+        if request_id is None or self.state < _READY:
             self._fail(Goodbye.PROTOCOL, text, found)
             return
         retry_after_ms = 0
@@ -257,7 +263,7 @@ class ServerConnection:
 
     def _take_message(self, message: WireMessage, now_ms: int, found: list[ServerEvent]) -> None:
         if isinstance(message, Request):
-            if self.state is State.DRAINING:
+            if self.state is _DRAINING:
                 self._refuse(message.request_id, ErrorCode.BUSY, "this connection is being drained", found)
             elif self.in_flight >= self._in_flight_max:
                 self._refuse(message.request_id, ErrorCode.BUSY, "too many requests in flight", found)
