@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from zoneinfo import ZoneInfo
 
 EPOCH = date(1970, 1, 1)
@@ -113,6 +113,7 @@ class Programme:
     networks: dict[int, Network]
     zone: ZoneInfo
 
-    def day(self, at_ms: int) -> int:
-        """Return the business day (days since 1970 in the programme's time zone) of a moment."""
-        return (datetime.fromtimestamp(at_ms / 1000, UTC).astimezone(self.zone).date() - EPOCH).days
+    @classmethod
+    def empty(cls) -> Programme:
+        """Return the programme before anything was loaded."""
+        return cls(0, {}, ZoneInfo("UTC"))

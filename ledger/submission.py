@@ -31,7 +31,9 @@ class Submission:
     """A request with the facts that its decision needs.
 
     Points and amounts are minor units. `terms` is positional, see ledger/lua/request.lua. `deadline` is in seconds
-    of `time.monotonic()`: a submission that is not yet decided by then is refused as EXPIRED.
+    of `time.monotonic()`: a submission that is not yet decided by then is refused as EXPIRED. `greeting` asks for the
+    member's name (BALANCE alone); `limited_day` is the business day when the terminal's spending counts against a daily
+    limit, else 0. The last three are the ledger's own.
     """
 
     op: int
@@ -62,5 +64,8 @@ class Submission:
     sale_ms: int = 0
     currency: str = ""
     reference: str = ""
+    greeting: bool = False
+    limited_day: int = 0
     account: int = field(default=0, compare=False)
     attempts: int = field(default=0, compare=False)
+    resolved_afresh: bool = field(default=False, compare=False)
