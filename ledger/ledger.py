@@ -95,8 +95,7 @@ class Ledger:
             ),
             statistics=self.statistics,
             now_ms=now_ms,
-            business_day=lambda at_ms: self.programme.days.day(at_ms),
-            utc_offset_ms=lambda at_ms: self.programme.days.utc_offset_ms(at_ms),
+            days=lambda: self.programme.days,
             resolve_afresh=self._resolve_afresh,
         )
         self._partitions = [

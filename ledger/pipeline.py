@@ -222,8 +222,8 @@ class _Batch:
         self.loads: list[Any] = []
         self.items: list[Any] = []
         self._now_ms = services.now_ms()
-        self._today = services.business_day(self._now_ms)
-        self._utc_offset_ms = services.utc_offset_ms(self._now_ms)
+        self._today = services.days().day(self._now_ms)
+        self._utc_offset_ms = services.days().utc_offset_ms(self._now_ms)
         self._indexes: dict[int, int] = {}
         self._terms: dict[tuple[int, ...], int] = {}
 

@@ -49,9 +49,16 @@ class PlainRenderer:
     """Renders all fields and nothing else."""
 
     def decided(
-        self, op: int, network_id: int, outcome: int, points: int, earned: int, balance: Sequence[int] | None, detail: int,
+        self,
+        op: int,
+        network_id: int,
+        outcome: int,
+        points: int,
+        earned: int,
+        balance: Sequence[int] | None,
+        detail: int,
         greeting: str | None,
-    ) -> bytes:  # fmt: skip
+    ) -> bytes:
         return bytes(msgpack.packb([outcome, points, earned, balance, detail, greeting]))
 
     def status(self, state: int, original_body: bytes | None) -> bytes:
