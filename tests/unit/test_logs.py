@@ -117,6 +117,14 @@ def test_libraries_log_in_the_same_form(stream: io.StringIO) -> None:
     assert line["event"] == f"slow for {REDACTED}"
 
 
+def test_a_log_that_nobody_reads_ends_nothing() -> None:
+    stream = io.StringIO()
+    configure_logging("info", stream=stream)
+    log = get_log("listener")
+    stream.close()
+    log.info("accepted")
+
+
 def test_a_person_can_ask_for_readable_lines() -> None:
     stream = io.StringIO()
     configure_logging("info", "console", stream=stream)
