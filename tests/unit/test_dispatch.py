@@ -126,7 +126,7 @@ class Desk:
 
     def send(self, request: Request, now_ms: int = NOON, **changes: Any) -> Pending:
         known = terminal(**changes)
-        pending = Pending(self.register, int(request.op), known.terminal_id, self.monotonic, self.metrics, self.room)
+        pending = Pending(self.register, int(request.op), self.monotonic, self.metrics, self.room)
         self.dispatcher.dispatch(request, FINGERPRINT, known, pending, Moment(now_ms, self.monotonic))
         return pending
 
@@ -311,6 +311,23 @@ async def limited() -> Desk:
 async def test_the_terminals_room_is_told_and_reserved(limited: Desk) -> None:
     rooms = [limited.take(request).terminal_room for request in (ONE_OF_EACH[1], ONE_OF_EACH[2], ONE_OF_EACH[6])]
     assert rooms == [800, 300, 0]
+
+
+async def test_what_a_limited_terminal_spends_counts_on_its_day(limited: Desk) -> None:
+    for request in ONE_OF_EACH:
+        spends = request.op in (Message.REDEEM, Message.HOLD, Message.SALE)
+        assert limited.take(request).limited_day == (20_000 if spends else 0)
+
+
+def test_without_a_limit_no_day_is_counted(desk: Desk) -> None:
+    assert desk.take(ONE_OF_EACH[1]).limited_day == 0
+
+
+def test_a_name_is_asked_for_with_a_balance_where_the_rules_allow_it() -> None:
+    for allowed in (False, True):
+        desk = Desk(Rules(0, greeting=allowed))
+        for request in ONE_OF_EACH:
+            assert desk.take(request).greeting == (allowed and request.op == Message.BALANCE)
 
 
 async def test_what_spends_nothing_has_no_room(limited: Desk) -> None:
