@@ -23,10 +23,10 @@ from protocol.codes import CardKind, Message
 from server.answers import AnswerRenderer
 from server.dispatch import token_hash
 from server.errors import OperatorError
+from server.ledger_limits import ledger_limits, partition_count
 from server.programme_setup import add_terminal, credentials_of, ean13_numbers, new_card, new_secret
 from server.secrets import Secrets
 from server.settings import Settings
-from server.worker import ledger_limits
 
 TERMINALS_FILE = "terminals.toml"
 FIRST_CARD = "200000000001"
@@ -35,8 +35,15 @@ _OPENING_PATIENCE_S = 30.0
 
 _EVERYTHING = tuple(int(op) for op in Message if Message.BALANCE <= op <= Message.REPLACE)
 _EARN_ONLY = (int(Message.BALANCE), int(Message.EARN), int(Message.REFUND))
-_SLIP = ("Points spent: {spent}", "Points earned: {earned}", "Points returned: {given_back}", "Points taken back: {taken_back}",
-         "Points held: {held}", "Balance: {available}", "{expiring} points expire on {expiring_on}")  # fmt: skip
+_SLIP = (
+    "Points spent: {spent}",
+    "Points earned: {earned}",
+    "Points returned: {given_back}",
+    "Points taken back: {taken_back}",
+    "Points held: {held}",
+    "Balance: {available}",
+    "{expiring} points expire on {expiring_on}",
+)
 _NAMES = ("Anna", "Boris", "Clara", "Daniel", "Elena", "Farid", "Greta", "Hugo", "Irina", "Jakob")
 
 
@@ -94,9 +101,13 @@ async def create(settings: Settings, secrets: Secrets) -> None:
         await _open(settings, secrets, numbers)
 
 
+def _known_terminals(file: Path) -> dict[str, dict[str, str]]:
+    return dict(tomllib.loads(file.read_text()).get("terminals", {})) if file.exists() else {}
+
+
 async def _create_programme(connection: asyncpg.Connection, file: Path) -> None:
-    """Create what is missing; the file with the secrets is written before the rows that they belong to are committed."""
-    known = tomllib.loads(file.read_text()).get("terminals", {}) if file.exists() else {}
+    """Create what is missing; the secrets are written down before the rows that they belong to are committed."""
+    known = _known_terminals(file)
     found = {code: str(entry["secret"]) for code, entry in known.items()}
     async with connection.transaction():
         if await connection.fetchval("SELECT EXISTS (SELECT FROM partner)"):
@@ -122,7 +133,9 @@ async def _create_chain(onboarding: Onboarding, chain: _Chain) -> dict[str, str]
 async def _renew_lost_secrets(connection: asyncpg.Connection, found: dict[str, str]) -> None:
     """Give the demo's terminals new secrets when the file that held them is gone: nobody else knows them."""
     for code in (code for chain in _CHAINS for codes in chain.stores.values() for code in codes):
-        if code not in found and await connection.fetchval("SELECT EXISTS (SELECT FROM terminal WHERE code = $1)", code):
+        if code not in found and await connection.fetchval(
+            "SELECT EXISTS (SELECT FROM terminal WHERE code = $1)", code
+        ):
             found[code] = new_secret()
             made = credentials_of(found[code])
             await connection.execute(
@@ -174,14 +187,20 @@ class _Counter:
 
 async def _open(settings: Settings, secrets: Secrets, numbers: list[str]) -> None:
     """Let every member earn on a first purchase, through the ledger like any other request."""
-    await ensure_partitions(settings.postgres_url.get_secret_value(), settings.partition_count)  # type: ignore[union-attr]
+    await ensure_partitions(settings.postgres_url.get_secret_value(), partition_count(settings))  # type: ignore[union-attr]
     engines = Engines(
         settings.postgres_url.get_secret_value(),  # type: ignore[union-attr]
         settings.redis_url.get_secret_value(),  # type: ignore[union-attr]
         secrets.seal_key,
         secrets.personal_key,
     )
-    ledger = Ledger(engines, Place("demo"), ledger_limits(settings), AnswerRenderer(lambda: ledger.programme), _nowhere)
+    ledger = Ledger(
+        engines,
+        Place("demo"),
+        ledger_limits(settings),
+        AnswerRenderer(lambda: ledger.programme, wall_clock_ms),
+        _nowhere,
+    )
     await ledger.start()
     try:
         async with asyncio.timeout(_OPENING_PATIENCE_S):
