@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ledger import states
 from ledger.entries import next_link, seal
 from ledger.hot_store import unpack
 from ledger.operations import Operation
 
 Entry = Mapping[str, Any]
 
-# Positions in a state array, see ledger/lua/state.lua.
-_SEQ, _BALANCE, _HELD, _OWED, _LOTS, _HOLDS, _TOKENS = 1, 3, 4, 5, 6, 7, 8
+_TOTALS = (("seq", states.SEQ), ("balance", states.BALANCE), ("held", states.HELD), ("owed", states.OWED))
 
 
 class BadRow(Exception):  # noqa: N818 - it is a finding
@@ -66,15 +66,15 @@ class AccountAudit:
         state = unpack(head["state"])
         self.check_state(state)
         cards = {row[:-1]: row[-1] for row in head["cards"]}
-        self._expect("the account's cards", dict(state[_TOKENS]), cards)
+        self._expect("the account's cards", dict(state[states.TOKENS]), cards)
 
     def check_state(self, state: Sequence[Any]) -> None:
         """Compare a state, from PostgreSQL or from Redis, with the journal. Raises BadRow."""
-        for name, position in (("seq", _SEQ), ("balance", _BALANCE), ("held", _HELD), ("owed", _OWED)):
+        for name, position in _TOTALS:
             self._expect(f"the state's {name}", getattr(self, name), state[position])
-        lots = {(start, until): [free, held] for start, until, free, held in state[_LOTS]}
+        lots = {(start, until): [free, held] for start, until, free, held in state[states.LOTS]}
         self._expect("the state's lots", {lot: points for lot, points in self.lots.items() if points != [0, 0]}, lots)
-        held = sum(points for hold in state[_HOLDS] for _, _, points in hold[3])
+        held = sum(points for hold in state[states.HOLDS] for _, _, points in hold[3])
         self._expect("the points in the state's holds", self.held, held)
 
     def check_link(self, link: int) -> None:

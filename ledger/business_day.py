@@ -17,11 +17,6 @@ class BusinessDay:
         self._until_ms = 0
         self._day = 0
 
-    def move_to(self, zone: ZoneInfo) -> None:
-        """Tell days by another time zone from now on."""
-        self._zone = zone
-        self._until_ms = 0
-
     def day(self, at_ms: int) -> int:
         """Return the business day of a moment (milliseconds since 1970 UTC)."""
         if not self._from_ms <= at_ms < self._until_ms:

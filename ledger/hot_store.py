@@ -61,11 +61,6 @@ def pack(value: Any) -> bytes:
     return packed
 
 
-def pack_state(state: list[Any]) -> bytes:
-    """Return a state array as it is stored in PostgreSQL and Redis."""
-    return pack(state)
-
-
 class HotStore:
     """The hot copy of all accounts of this installation. No call is ever repeated by the driver."""
 

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from ledger.business_day import BusinessDay
 from ledger.card_index import CardIndex
 from ledger.entries import EntryWriter
 from ledger.greetings import Greetings
@@ -72,7 +71,6 @@ class Ledger:
         self._renderer = renderer
         self._forward = forward
         self._now_ms = now_ms
-        self._days = BusinessDay(self.programme.zone)
         self._owners: dict[int, str] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._hot_store = HotStore(engines.redis_url, timeout_s=limits.redis_timeout_s)
@@ -97,8 +95,7 @@ class Ledger:
             ),
             statistics=self.statistics,
             now_ms=now_ms,
-            business_day=self._days.day,
-            utc_offset_ms=self._days.utc_offset_ms,
+            days=lambda: self.programme.days,
             resolve_afresh=self._resolve_afresh,
         )
         self._partitions = [
@@ -196,7 +193,7 @@ class Ledger:
 
     def today(self) -> int:
         """Return the business day, in days since 1970 in the programme's time zone."""
-        return self._days.day(self._now_ms())
+        return self.programme.day(self._now_ms())
 
     def _partner_of(self, network_id: int) -> int:
         network = self.programme.networks.get(network_id)
@@ -204,7 +201,6 @@ class Ledger:
 
     async def _load_programme(self) -> None:
         self.programme = await self._reader.programme()
-        self._days.move_to(self.programme.zone)
 
     async def _refresh_forever(self) -> None:
         while True:

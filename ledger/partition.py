@@ -71,8 +71,8 @@ class Partition:
 
     async def drained(self) -> None:
         """Return when everything submitted so far is answered."""
-        while self._pipeline is not None and not self._pipeline.idle:
-            await asyncio.sleep(_RETRY_S)
+        if self._pipeline is not None:
+            await self._pipeline.until_idle()
 
     def _pause_s(self) -> float:
         return self._limits.acquire_interval_s if self.by_plan else self._limits.takeover_interval_s
@@ -126,8 +126,7 @@ class Partition:
             self._pipeline = None
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._limits.postgres_timeout_s):
-                    while not pipeline.idle:
-                        await asyncio.sleep(_RETRY_S)
+                    await pipeline.until_idle()
         finally:
             running.cancel()
             await asyncio.wait([running])

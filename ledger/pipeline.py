@@ -28,6 +28,7 @@ from ledger.waiting_room import WaitingRoom
 _DECIDED, _REPLAY, _COLD = 0, 1, 4
 #: An issued card moves to another account when it replaces a lost one, so these declines ask PostgreSQL where it leads.
 _CARD_MAY_HAVE_MOVED = frozenset({Outcome.UNKNOWN_CARD, Outcome.CARD_INACTIVE})
+_IDLE_POLL_S = 0.01
 _SETTLING_TERMS = (0,) * 9
 
 log = structlog.get_logger(__name__)
@@ -61,10 +62,11 @@ class Pipeline:
         """Return whether the worker that this partition belongs to by plan asks for it."""
         return self._committer.wanted_elsewhere
 
-    @property
-    def idle(self) -> bool:
-        """Return whether everything submitted is answered."""
-        return not self._queue and self._waiting_room.empty and self._committer.idle and self._books.idle
+    async def until_idle(self) -> None:
+        """Return when everything submitted is answered."""
+        # Idleness has many sources and matters to a drain only, so it is polled.
+        while self._queue or not (self._waiting_room.empty and self._committer.idle and self._books.idle):  # noqa: ASYNC110
+            await asyncio.sleep(_IDLE_POLL_S)
 
     def submit(self, submission: Submission) -> None:
         """Take a submission, or refuse it as BUSY when too many wait already."""
@@ -220,8 +222,8 @@ class _Batch:
         self.loads: list[Any] = []
         self.items: list[Any] = []
         self._now_ms = services.now_ms()
-        self._today = services.business_day(self._now_ms)
-        self._utc_offset_ms = services.utc_offset_ms(self._now_ms)
+        self._today = services.days().day(self._now_ms)
+        self._utc_offset_ms = services.days().utc_offset_ms(self._now_ms)
         self._indexes: dict[int, int] = {}
         self._terms: dict[tuple[int, ...], int] = {}
 

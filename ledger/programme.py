@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from datetime import date, timedelta
 from zoneinfo import ZoneInfo
 
+from ledger.business_day import BusinessDay
+
 EPOCH = date(1970, 1, 1)
 
 
@@ -111,9 +113,13 @@ class Programme:
 
     version: int
     networks: dict[int, Network]
-    zone: ZoneInfo
+    days: BusinessDay
+
+    def day(self, at_ms: int) -> int:
+        """Return the business day (days since 1970 in the programme's time zone) of a moment."""
+        return self.days.day(at_ms)
 
     @classmethod
     def empty(cls) -> Programme:
         """Return the programme before anything was loaded."""
-        return cls(0, {}, ZoneInfo("UTC"))
+        return cls(0, {}, BusinessDay(ZoneInfo("UTC")))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ledger.business_day import BusinessDay
 from ledger.entries import EntryWriter
 from ledger.greetings import Greetings
 from ledger.hot_store import HotStore
@@ -27,6 +28,5 @@ class Services:
     greetings: Greetings
     statistics: Statistics
     now_ms: Callable[[], int]
-    business_day: Callable[[int], int]
-    utc_offset_ms: Callable[[int], int]
+    days: Callable[[], BusinessDay]
     resolve_afresh: Callable[[Submission], None]

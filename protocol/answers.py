@@ -1,7 +1,7 @@
 """The body of an ANSWER: packed once by the server, stored and replayed byte for byte (SPEC.md, answers)."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, Self
 
 import msgpack
@@ -76,8 +76,8 @@ class Answer:
     points: int
     earned: int
     balance: Balance | None
-    slip: tuple[str, ...]
-    detail: Any
+    slip: tuple[str, ...] = field(repr=False)  # Slip and detail may hold the member's name, which no log may.
+    detail: Any = field(repr=False)
 
     @classmethod
     def from_body(cls, body: bytes) -> Self:

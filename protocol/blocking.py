@@ -19,7 +19,7 @@ from protocol.requests import Request
 from protocol.retry import GivingUp
 from protocol.session import Profile
 from protocol.steady_clock import SteadyClock
-from protocol.ticket import NO_DEADLINE_MS, NoAnswer, NoStore, Reply, Store, Ticket, Unanswered
+from protocol.ticket import NO_DEADLINE_MS, NoAnswer, NoStore, Rejected, Reply, Store, Ticket, Unanswered
 from protocol.ticket_book import TicketBook, Timing
 
 _RECEIVE_BYTES: Final = 65_536
@@ -115,6 +115,22 @@ class BlockingClient(Operations[Reply]):
         tickets = [self._submit(request, None, None) for request in requests]
         self._run(tickets)
         return [ticket.failure or ticket.outcome() for ticket in tickets]
+
+    def connect(self, patience_ms: int) -> Profile | None:
+        """Connect, without a request, and return what the server says about this terminal; None if there was no time.
+
+        Raises Rejected, with an id of zeros, when the server does not want this terminal.
+        """
+        register, until_ms = self._register, self._now_ms() + patience_ms
+        register.stay_connected = True
+        try:
+            while register.link is not Link.UP and register.unwanted is None and self._now_ms() < until_ms:
+                self._step((until_ms - self._now_ms()) / 1_000)
+        finally:
+            register.stay_connected = False
+        if register.unwanted is not None:
+            raise Rejected(bytes(16), *register.unwanted)
+        return register.profile if register.link is Link.UP else None
 
     def keep_alive(self) -> None:
         """Do what is due on the connection between two requests: heartbeats, a GOODBYE of the server. Never waits."""

@@ -11,7 +11,7 @@ from protocol.codes import FRAME_BYTES_MAX_DEFAULT, PROTOCOL_VERSIONS, Goodbye
 from protocol.events import ClientEvent, Closed, Draining, PongReceived, Welcomed
 from protocol.fields import Malformed, UnknownType
 from protocol.framing import FrameError, FrameReader, FrameTooLarge
-from protocol.messages import AnswerMessage, ErrorMessage, WireMessage, decode, encode
+from protocol.messages import AnswerMessage, ErrorMessage, WireMessage, decode, encode, name_of
 from protocol.requests import Request
 from protocol.scram import AuthenticationFailed, ClientExchange, SaltedKey
 from protocol.session import TEXT_CHARACTERS_MAX, Challenge, Farewell, Hello, Limits, Ping, Pong, Proof, Welcome
@@ -214,7 +214,7 @@ class ClientConnection:
             self._out.append(encode(Pong(message.nonce, now_ms)))
             self._sent_ms = now_ms
         else:
-            self._fail(Goodbye.PROTOCOL, f"{type(message).__name__} at the wrong time", found)
+            self._fail(Goodbye.PROTOCOL, f"{name_of(message)} at the wrong time", found)
 
     def _take_farewell(self, message: Farewell, found: list[ClientEvent]) -> None:
         if message.reason == Goodbye.DRAIN and self._waiting:
@@ -232,7 +232,7 @@ class ClientConnection:
             elif isinstance(message, Welcome) and self.state is State.WELCOME_AWAITED:
                 self._take_welcome(message, found)
             else:
-                self._fail(Goodbye.PROTOCOL, f"{type(message).__name__} at the wrong time", found)
+                self._fail(Goodbye.PROTOCOL, f"{name_of(message)} at the wrong time", found)
         except AuthenticationFailed as error:
             # The other end is not the server: it gets no further word, not even GOODBYE.
             self._close()

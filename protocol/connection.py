@@ -13,7 +13,7 @@ from protocol.codes import PROTOCOL_VERSIONS, ErrorCode, Goodbye
 from protocol.events import Closed, ServerEvent
 from protocol.fields import Malformed, UnknownType
 from protocol.framing import FrameError, FrameReader, FrameTooLarge
-from protocol.messages import WireMessage, answer_frame, decode, encode, error_frame
+from protocol.messages import WireMessage, answer_frame, decode, encode, error_frame, name_of
 from protocol.requests import Request, fingerprint
 from protocol.scram import AuthenticationFailed, Credentials, ServerExchange
 from protocol.session import (
@@ -276,7 +276,7 @@ class ServerConnection:
         elif isinstance(message, Farewell):
             self._take_farewell(message, found)
         elif not isinstance(message, Pong):
-            self._fail(Goodbye.PROTOCOL, f"{type(message).__name__} at the wrong time", found)
+            self._fail(Goodbye.PROTOCOL, f"{name_of(message)} at the wrong time", found)
 
     def _take_farewell(self, message: Farewell, found: list[ServerEvent]) -> None:
         self._close()
@@ -290,7 +290,7 @@ class ServerConnection:
         elif isinstance(message, Farewell):
             self._take_farewell(message, found)
         else:
-            self._fail(Goodbye.PROTOCOL, f"{type(message).__name__} at the wrong time", found)
+            self._fail(Goodbye.PROTOCOL, f"{name_of(message)} at the wrong time", found)
 
     def _take_hello(self, hello: Hello, found: list[ServerEvent]) -> None:
         common = set(hello.versions) & set(PROTOCOL_VERSIONS)

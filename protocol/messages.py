@@ -1,8 +1,8 @@
 """The codec: a frame's bytes to a typed, checked message and back (SPEC.md, messages)."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Final, Self
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Final, Self
 
 import msgpack
 
@@ -32,6 +32,7 @@ __all__ = [
     "encode",
     "encode_body",
     "error_frame",
+    "name_of",
 ]
 
 LENGTH_BYTES: Final = 4
@@ -46,17 +47,21 @@ _pack: Final[Callable[[Any], bytes]] = msgpack.packb
 
 @dataclass(frozen=True, slots=True)
 class AnswerMessage:
-    """A decision; `body` is the very bytes that arrived, so that a replay can be compared with the first answer."""
+    """A decision (ANSWER); `body` is the very bytes that arrived, so that a replay can be compared with the first."""
+
+    type: ClassVar[Message] = Message.ANSWER
 
     request_id: bytes
     replayed: bool
-    body: bytes
+    body: bytes = field(repr=False)
     answer: Answer
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorMessage:
-    """Why a request got no decision; retry_after_ms 0 leaves the wait to the register's own backoff."""
+    """Why a request got no decision (ERROR); retry_after_ms 0 leaves the wait to the register's own backoff."""
+
+    type: ClassVar[Message] = Message.ERROR
 
     request_id: bytes
     code: int
@@ -76,6 +81,13 @@ class ErrorMessage:
 
 
 WireMessage = Request | SessionMessage | AnswerMessage | ErrorMessage
+
+
+def name_of(message: WireMessage) -> str:
+    """Return the message's name in SPEC.md."""
+    if isinstance(message, Request):
+        return message.op.name
+    return message.type.name
 
 
 def _exactly(fields: tuple[Any, ...], *names: str) -> tuple[Any, ...]:

@@ -54,7 +54,8 @@ class Identity:
 class Register:
     """See the module. `random` returns 0.0 <= x < 1.0, `random_bytes` so many bytes that nobody can guess.
 
-    `stay_connected`: connect also when nothing is to be sent.
+    `stay_connected`: connect also when nothing is to be sent. `unwanted` is the GOODBYE (reason, text) of a server that
+    does not want this terminal, until the register may try again.
     """
 
     def __init__(
@@ -76,14 +77,14 @@ class Register:
         self._timing = timing
         self._random = random
         self._random_bytes = random_bytes
-        self._stay_connected = stay_connected
+        self.stay_connected = stay_connected
         self._connection: ClientConnection | None = None
         self._salted: SaltedKey | None = None
         self._attempts = 0
         self._reconnect_ms = 0
         self._heard_ms = 0
         self._pong_deadline_ms = NO_DEADLINE_MS
-        self._unwanted: tuple[int, str] | None = None
+        self.unwanted: tuple[int, str] | None = None
 
     def submit(
         self, request: Request, now_ms: int, giving_up: GivingUp | None = None, patience_ms: int | None = None
@@ -142,11 +143,11 @@ class Register:
 
     def tick(self, now_ms: int) -> None:
         """Do what is due."""
-        if self._unwanted is not None:
+        if self.unwanted is not None:
             if now_ms < self._reconnect_ms:
-                self.book.reject(*self._unwanted, now_ms)
+                self.book.reject(*self.unwanted, now_ms)
             else:
-                self._unwanted = None
+                self.unwanted = None
         forgotten = self.book.expire(now_ms)
         connection = self._connection
         if connection is None or self.link is Link.ENDING:
@@ -179,13 +180,13 @@ class Register:
     def close(self, now_ms: int) -> None:
         """Say goodbye and end everything; what may have had an effect ends in doubt. Safe to call twice."""
         self.book.close(now_ms)
-        self._stay_connected = False
+        self.stay_connected = False
         if self._connection is not None and self.link is not Link.ENDING:
             self._connection.goodbye()
             self._end(now_ms, None)
 
     def _needs_connection(self) -> bool:
-        return self._stay_connected or len(self.book) > 0
+        return self.stay_connected or len(self.book) > 0
 
     def _plan_reconnect(self, now_ms: int, at_least_ms: int) -> None:
         self._attempts += 1
@@ -243,6 +244,6 @@ class Register:
         drained = self.link is Link.DRAINING
         self._end(now_ms, None if drained else event.reconnect_after_ms)
         if event.reason in _UNWANTED:
-            self._unwanted = (event.reason, event.text)
+            self.unwanted = (event.reason, event.text)
             self._reconnect_ms = now_ms + self._timing.stop_ms
             self.book.reject(event.reason, event.text, now_ms)

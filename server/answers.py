@@ -20,7 +20,7 @@ _HOLD = int(Message.HOLD)
 _APPROVED_LAST = int(Outcome.APPROVED_PARTIAL)
 _NO_SLIP = SlipTemplates(())
 
-_log = structlog.get_logger(__name__)
+_log = structlog.get_logger(subject="slips")
 
 
 def check_programme(programme: Programme) -> None:

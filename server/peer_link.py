@@ -38,7 +38,7 @@ RECONNECT_DELAY_MAX_S = 2.0
 GRACE_S = 10.0
 _SWEEP_S = 1.0
 
-_log = structlog.get_logger(__name__)
+_log = structlog.get_logger(subject="peer link")
 
 
 class _Outgoing(asyncio.Protocol):
@@ -89,7 +89,7 @@ class _Outgoing(asyncio.Protocol):
                 for row in message:
                     self._take_reply(row)
         except (PeerFrameError, ValueError, TypeError) as error:
-            _log.error("peer link broken", address=self.address, reason=repr(error))
+            _log.error("peer link broken", peer=self.address, reason=repr(error))
             self.close()
 
     def _take_reply(self, row: list[Any]) -> None:
@@ -116,7 +116,7 @@ class _Outgoing(asyncio.Protocol):
         if not self.lost.done():
             self.lost.set_result(None)
         if waiting:
-            _log.warning("peer link lost", address=self.address, refused=len(waiting), reason=repr(error))
+            _log.warning("peer link lost", peer=self.address, refused=len(waiting), reason=repr(error))
         for submission in waiting.values():
             submission.reply_to.refuse(submission.request_id, Refusal.UNAVAILABLE, 0)
 
@@ -262,7 +262,7 @@ class PeerLinks:
             try:
                 _, link = await loop.create_unix_connection(lambda: _Outgoing(address, self._outstanding_max), address)
             except OSError as error:
-                _log.warning("peer link refused", address=address, reason=repr(error))
+                _log.warning("peer link refused", peer=address, reason=repr(error))
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, RECONNECT_DELAY_MAX_S)
                 continue
@@ -271,8 +271,9 @@ class PeerLinks:
             try:
                 await self._watch(link)
             finally:
-                link.close()
                 del self._outgoing[address]
+                link.close()
+                await link.lost
 
     async def _watch(self, link: _Outgoing) -> None:
         while not link.lost.done():

@@ -11,7 +11,7 @@ import structlog
 UNLIMITED = -1
 FIGURE_AGE_MAX_S = 30.0
 
-_log = structlog.get_logger(__name__)
+_log = structlog.get_logger(subject="terminal room")
 
 
 @dataclass(slots=True)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import asyncpg
 
 from ledger.journal.writer import DOWN, JournalDown
+from ledger.states import first_state
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,16 +30,7 @@ class Enrolled:
     card: NewCard
 
 
-class FirstState(Protocol):
-    """Makes the packed state of a new account."""
-
-    def __call__(self, account: int, cards: Sequence[NewCard]) -> bytes:
-        """Return the packed state."""
-
-
-async def enrol(
-    connection: asyncpg.Connection[Any], cards: Sequence[NewCard], first_state: FirstState
-) -> list[Enrolled]:
+async def enrol(connection: asyncpg.Connection[Any], cards: Sequence[NewCard]) -> list[Enrolled]:
     """Create one account per card in one transaction; cards that exist already are left alone and not returned.
 
     Raises JournalDown.
@@ -59,7 +51,7 @@ async def enrol(
             await connection.copy_records_to_table(
                 "account",
                 columns=("account_id", "state"),
-                records=[(e.account, first_state(e.account, (e.card,))) for e in enrolled],
+                records=[(e.account, first_state(e.account, [(e.card.token, e.card.status)])) for e in enrolled],
             )
             await connection.copy_records_to_table(
                 "card",

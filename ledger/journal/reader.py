@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 import asyncpg
 
+from ledger.business_day import BusinessDay
 from ledger.journal.statements import statement
 from ledger.journal.writer import DOWN, JournalDown
 from ledger.programme import Network, Programme, Rules, Terminal
@@ -124,7 +125,7 @@ class Reader:
                     row["currency"],
                     rules or (Rules(valid_from_ms=0),),
                 )
-        return Programme(rows[0]["version"], networks, ZoneInfo(rows[0]["time_zone"]))
+        return Programme(rows[0]["version"], networks, BusinessDay(ZoneInfo(rows[0]["time_zone"])))
 
     async def _fetch(self, name: str, *args: Any) -> list[asyncpg.Record]:
         try:

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from protocol import messages, tokens
+from protocol import messages, scram, tokens
 from protocol.codes import BlockReason, CardKind, ErrorCode, Goodbye, Message, Outcome, StatusState
+from protocol.connection import FRAME_TIMEOUT_MS, HANDSHAKE_FRAME_BYTES_MAX, HANDSHAKE_TIMEOUT_MS
 from protocol.session import Challenge, Hello, Proof, Welcome
 
 SPEC = (Path(messages.__file__).parent / "SPEC.md").read_text(encoding="utf-8")
@@ -180,3 +181,20 @@ def test_the_handshake_examples_carry_the_worked_example() -> None:
     assert challenge.server_first == example["server_first"]
     assert proof.client_final == example["client_final"]
     assert welcome.server_final == example["server_final"]
+
+
+def test_the_worked_example_is_what_the_code_says() -> None:
+    example = _scram_example()
+    secret = re.search(r"secret `([^`]+)`", _section("### 6.1"))
+    assert secret is not None
+    nonce = example["client_first"].partition(",r=")[2]
+    client = scram.ClientExchange("T-0001", secret[1], nonce)
+    assert client.client_first == example["client_first"]
+    assert client.respond(example["server_first"]) == example["client_final"]
+    client.verify(example["server_final"])
+
+
+def test_the_limits_of_the_handshake() -> None:
+    assert f"at most {HANDSHAKE_FRAME_BYTES_MAX:,} before WELCOME" in SPEC
+    assert f"handshake: connected to WELCOME | both | {HANDSHAKE_TIMEOUT_MS:,} ms" in SPEC
+    assert f"first byte to last | server | {FRAME_TIMEOUT_MS:,} ms" in SPEC
