@@ -10,16 +10,15 @@ from typing import Annotated
 import typer
 
 from server import commands_database, commands_run, commands_settings
-from server.errors import OperatorError
+from server.errors import TRACEBACK_VARIABLE, OperatorError
 from server.invocation import Invocation, assignments, say, tell
 
 EXIT_BUG = 70
-_TRACEBACK_VARIABLE = "TILLWIRE_TRACEBACK"
 
 app = typer.Typer(
     name="tillwire",
     help="Loyalty-card authorisation server.\n\nA setting on the command line wins over the environment TILLWIRE_..., "
-    "that over the TOML file of --config or TILLWIRE_CONFIG, that over the default. `tillwire settings` lists them all.",
+    "that over the TOML file of --config or TILLWIRE_CONFIG, that over the default. `tillwire settings` lists all.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -31,7 +30,10 @@ for commands in (commands_run, commands_database, commands_settings):
 
 def _version(asked: bool) -> None:
     if asked:
-        say(f"tillwire {importlib.metadata.version('tillwire')}")
+        try:
+            say(f"tillwire {importlib.metadata.version('tillwire')}")
+        except importlib.metadata.PackageNotFoundError:
+            say("tillwire (run from its sources, not installed)")
         raise typer.Exit
 
 
@@ -66,10 +68,10 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except Exception as error:  # noqa: BLE001 - the last resort of a program for operators
-        if os.environ.get(_TRACEBACK_VARIABLE):
+        if os.environ.get(TRACEBACK_VARIABLE):
             traceback.print_exc()
         tell(
-            f"tillwire: this is a bug: {type(error).__name__}: {error}. Set {_TRACEBACK_VARIABLE}=1 to see where, and "
+            f"tillwire: this is a bug: {type(error).__name__}: {error}. Set {TRACEBACK_VARIABLE}=1 to see where, and "
             "please report it."
         )
         sys.exit(EXIT_BUG)

@@ -89,7 +89,9 @@ def _ask_health(settings: Settings) -> dict[str, Any]:
     url = f"http://{host}:{settings.admin_port}/health"
     try:
         # A proxy of the environment must not be asked about this host's own server.
-        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=_HEALTH_TIMEOUT_S) as answer:
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(
+            url, timeout=_HEALTH_TIMEOUT_S
+        ) as answer:
             text = answer.read()
     except urllib.error.HTTPError as error:
         with error:

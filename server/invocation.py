@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import orjson
 import typer
 
+from server.engines.embedded import attached
 from server.errors import UsageError
 from server.settings import Settings
 from server.settings_load import Loaded, load
@@ -31,6 +32,10 @@ class Invocation:
     def settings(self, **options: Any) -> Settings:
         """Read the settings without where they came from."""
         return self.load(**options).settings
+
+    def attached(self, **options: Any) -> Settings:
+        """Read the settings; URLs that are not set are those of a `tillwire up` that runs on the same `data_dir`."""
+        return attached(self.load(**options).settings)
 
 
 def invocation(context: typer.Context) -> Invocation:
@@ -71,6 +76,6 @@ def required_url(settings: Settings, name: str) -> str:
     url = getattr(settings, name)
     if url is None:
         raise UsageError(
-            f"{name} is not set: give TILLWIRE_{name.upper()}, or use `tillwire up`, which brings its own engines"
+            f"{name} is not set and no `tillwire up` runs on {settings.data_dir}: set TILLWIRE_{name.upper()}"
         )
     return str(url.get_secret_value())

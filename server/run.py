@@ -37,6 +37,8 @@ def run_server(
         if on_ready is not None:
             tell = on_ready
             supervisor.on_ready = lambda: tell(listening, (host, port))
-        log.info("listening", registers=f"{listening[0]}:{listening[1]}", admin=f"{host}:{port}", keys=secrets.fingerprint())
+        log.info(
+            "listening", registers=f"{listening[0]}:{listening[1]}", admin=f"{host}:{port}", keys=secrets.fingerprint()
+        )
         with HttpThread(health_app(supervisor.process_health, supervisor.metrics), admin):
             return asyncio.run(supervisor.run())

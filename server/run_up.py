@@ -51,7 +51,8 @@ def run_up(settings: Settings, unknown_variables: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     finally:
-        tell("stopping the engines ...")
+        if engines.running:
+            tell("stopping the engines ...")
         engines.stop()
 
 

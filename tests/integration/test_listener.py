@@ -212,7 +212,7 @@ async def shop() -> AsyncIterator[Shop]:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    while not condition():  # noqa: ASYNC110 - what is waited for belongs to the code under test
+    while not condition():
         await asyncio.sleep(0.005)
 
 

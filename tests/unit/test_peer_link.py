@@ -53,7 +53,7 @@ def submission(number: int, reply_to: Waiting) -> Submission:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    while not condition():  # noqa: ASYNC110 - what is waited for belongs to the code under test
+    while not condition():
         await asyncio.sleep(0.005)
 
 
