@@ -525,7 +525,7 @@ def test_connecting_without_a_request(server: MisbehavingServer) -> None:
 
 
 async def _until(condition: Callable[[], bool]) -> None:
-    while not condition():  # noqa: ASYNC110 (the server is threads, which set no asyncio event)
+    while not condition():
         await asyncio.sleep(0.001)
 
 

@@ -1,0 +1,20 @@
+"""What the HTTP layer asks of the process it runs in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+
+class Process(Protocol):
+    """The running process, as its supervisor knows it. Both calls are quick and never raise."""
+
+    def health(self) -> Mapping[str, Any]:
+        """Return the state of the parts.
+
+        `ready` (bool) says whether requests of registers are answered now; `down` (list of str) names what is missing;
+        everything else is for the operator's eyes.
+        """
+
+    def metrics(self) -> bytes:
+        """Return the numbers of all workers in Prometheus's text format."""

@@ -1,0 +1,122 @@
+"""Recomputes one account from its journal and names the first thing that does not add up. Pure: no I/O, no clock."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ledger import states
+from ledger.entries import next_link, seal
+from ledger.hot_store import unpack
+from ledger.operations import Operation
+
+Entry = Mapping[str, Any]
+
+_TOTALS = (("seq", states.SEQ), ("balance", states.BALANCE), ("held", states.HELD), ("owed", states.OWED))
+
+
+class BadRow(Exception):  # noqa: N818 - it is a finding
+    """Something in the journal or beside it is not what the journal before it demands."""
+
+    def __init__(self, account: int, seq: int, what: str) -> None:
+        super().__init__(f"account {account}, entry {seq}: {what}")
+        self.account = account
+        self.seq = seq
+
+
+class AccountAudit:
+    """The running totals of one account, entry by entry."""
+
+    def __init__(self, account: int, seal_key: bytes) -> None:
+        self.account = account
+        self.seq = 0
+        self.link = 0
+        self.balance = 0
+        self.held = 0
+        self.owed = 0
+        self.lots: dict[tuple[int, int], list[int]] = {}
+        self._seal_key = seal_key
+
+    def apply(self, entry: Entry) -> None:
+        """Take the next entry. Raises BadRow."""
+        if entry["seq"] != self.seq + 1:
+            raise BadRow(self.account, entry["seq"], f"follows entry {self.seq}: the journal has a gap")
+        self.seq = entry["seq"]
+        self._check_sums(entry)
+        self._move(entry)
+        self.link = next_link(self.link, _linked(entry))
+        self._expect("link", self.link, entry["link"])
+        sealed = (
+            entry["network_id"],
+            entry["until_ms"],
+            entry["currency"],
+            entry["reference"],
+            entry["fingerprint"],
+            entry["answer"],
+        )
+        if seal(self._seal_key, self.account, self.seq, self.link, sealed) != entry["seal"]:
+            raise BadRow(
+                self.account, self.seq, "the seal does not fit: the row was altered, or the seal key is another"
+            )
+
+    def check_head(self, head: Mapping[str, Any]) -> None:
+        """Compare the account's row, its state and its cards with what the journal says. Raises BadRow."""
+        for name in ("seq", "link", "balance", "held", "owed"):
+            self._expect(f"the account's {name}", getattr(self, name), head[name])
+        state = unpack(head["state"])
+        self.check_state(state)
+        cards = {row[:-1]: row[-1] for row in head["cards"]}
+        self._expect("the account's cards", dict(state[states.TOKENS]), cards)
+
+    def check_state(self, state: Sequence[Any]) -> None:
+        """Compare a state, from PostgreSQL or from Redis, with the journal. Raises BadRow."""
+        for name, position in _TOTALS:
+            self._expect(f"the state's {name}", getattr(self, name), state[position])
+        lots = {(start, until): [free, held] for start, until, free, held in state[states.LOTS]}
+        self._expect("the state's lots", {lot: points for lot, points in self.lots.items() if points != [0, 0]}, lots)
+        held = sum(points for hold in state[states.HOLDS] for _, _, points in hold[3])
+        self._expect("the points in the state's holds", self.held, held)
+
+    def check_link(self, link: int) -> None:
+        """Compare the link that Redis continues from with the journal's. Raises BadRow."""
+        self._expect("the link in Redis", self.link, link)
+
+    def _check_sums(self, entry: Entry) -> None:
+        self.balance += entry["points"]
+        self.held += entry["held"]
+        self.owed += entry["owed"]
+        for name, computed in (("balance_after", self.balance), ("held_after", self.held), ("owed_after", self.owed)):
+            self._expect(name, computed, entry[name])
+            if computed < 0:
+                raise BadRow(self.account, self.seq, f"{name} is {computed}")
+        if entry["op"] != Operation.EXPIRE_LOTS:
+            self._expect("points", entry["earned"] - entry["spent"] + entry["owed"], entry["points"])
+
+    def _move(self, entry: Entry) -> None:
+        moves = entry["moves"]
+        free_sum = held_sum = 0
+        for i in range(0, len(moves), 4):
+            lot = self.lots.setdefault((moves[i], moves[i + 1]), [0, 0])
+            lot[0] += moves[i + 2]
+            lot[1] += moves[i + 3]
+            free_sum += moves[i + 2]
+            held_sum += moves[i + 3]
+            if min(lot) < 0:
+                raise BadRow(self.account, self.seq, f"lot {moves[i]}..{moves[i + 1]} is overdrawn: {lot}")
+        self._expect("the points moved between lots", entry["points"], free_sum + held_sum)
+        self._expect("the held points moved between lots", entry["held"], held_sum)
+
+    def _expect(self, what: str, expected: Any, found: Any) -> None:
+        if expected != found:
+            raise BadRow(self.account, self.seq, f"{what} should be {expected}, is {found}")
+
+
+def _linked(entry: Entry) -> list[Any]:
+    """Return the fields that the link covers, in the order of ledger/lua/entry.lua."""
+    return [
+        entry["seq"], entry["op"], entry["request_id"] or False, entry["terminal_id"], entry["points"], entry["held"],
+        entry["owed"], entry["balance_after"], entry["held_after"], entry["owed_after"], entry["spent"],
+        entry["earned"],
+        entry["refunded"], entry["amount"], entry["eligible"], entry["target"] or False, entry["moves"], entry["at_ms"],
+        entry["sale_ms"], entry["rate_bp"], unpack(entry["cards"]) if entry["cards"] else [],
+    ]  # fmt: skip

@@ -1,0 +1,70 @@
+"""Which account a card leads to: remembered tokens before PostgreSQL.
+
+A remembered account is a hint only: whether the card is still one of its cards, the account's own state decides.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable
+
+from ledger.journal.reader import Reader
+from ledger.journal.writer import JournalDown
+from ledger.submission import Submission
+
+Resolved = Callable[[Submission, int | None], None]
+
+
+class CardIndex:
+    """Resolves tokens to accounts in batches that form by themselves."""
+
+    def __init__(self, reader: Reader, resolved: Resolved, failed: Callable[[Submission], None], *, entries_max: int,
+                 waiting_max: int) -> None:  # fmt: skip
+        self._reader = reader
+        self._resolved = resolved
+        self._failed = failed
+        self._entries_max = entries_max
+        self._waiting_max = waiting_max
+        self._accounts: OrderedDict[bytes, int] = OrderedDict()
+        self._waiting: list[Submission] = []
+        self._wanted = asyncio.Event()
+
+    def known(self, token: bytes) -> int | None:
+        """Return the remembered account of a token."""
+        account = self._accounts.get(token)
+        if account is not None:
+            self._accounts.move_to_end(token)
+        return account
+
+    def forget(self, token: bytes) -> None:
+        """Look the token up in PostgreSQL the next time."""
+        self._accounts.pop(token, None)
+
+    def resolve(self, submission: Submission) -> bool:
+        """Call back with the account (None = unknown card) when PostgreSQL has told it; False when too many wait."""
+        if len(self._waiting) >= self._waiting_max:
+            return False
+        self._waiting.append(submission)
+        self._wanted.set()
+        return True
+
+    async def run(self) -> None:
+        """Look tokens up until cancelled."""
+        while True:
+            await self._wanted.wait()
+            self._wanted.clear()
+            waiting, self._waiting = self._waiting, []
+            try:
+                rows = await self._reader.cards(list({s.token for s in waiting}))
+            except JournalDown:
+                for submission in waiting:
+                    self._failed(submission)
+                continue
+            for token, row in rows.items():
+                self._accounts[token] = row.account
+            while len(self._accounts) > self._entries_max:
+                self._accounts.popitem(last=False)
+            for submission in waiting:
+                row_found = rows.get(submission.token)
+                self._resolved(submission, None if row_found is None else row_found.account)

@@ -1,0 +1,206 @@
+"""The second half of a pipeline: decided batches are journaled in order, and every answer leaves when it may.
+
+An approval leaves when its entries are committed. A read or a decline that rests on something uncommitted waits for
+that commit. A replay, and a decline of an id that Redis may have forgotten, is answered from the journal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+
+from ledger.books import Books
+from ledger.entries import continuous
+from ledger.hot_store import Decided
+from ledger.journal.reader import Stored
+from ledger.journal.writer import Writer
+from ledger.limits import Limits
+from ledger.services import Services
+from ledger.submission import Refusal, Submission
+from ledger.waiting_room import WaitingRoom
+
+log = structlog.get_logger(__name__)
+
+#: A submission and the decision's result for it; None when there is no decision that counts.
+Decision = tuple[Submission, Any]
+
+
+@dataclass(slots=True)
+class Group:
+    """One decided batch: what becomes entries, what is answered after the commit, what the journal must tell."""
+
+    decided: Decided
+    effects: list[Submission] = field(default_factory=list)
+    plain: list[Decision] = field(default_factory=list)
+    lookups: list[Decision] = field(default_factory=list)
+
+    def submissions(self) -> list[Submission]:
+        """Return everybody who waits for this group."""
+        return [*self.effects, *(s for s, _ in self.plain), *(s for s, _ in self.lookups)]
+
+
+class Committer:
+    """Journals the groups of one partition, in order, through its one writer."""
+
+    def __init__(
+        self,
+        partition: int,
+        mark: int,
+        writer: Writer,
+        services: Services,
+        limits: Limits,
+        books: Books,
+        room: WaitingRoom,
+    ) -> None:
+        self.committed_mark = mark
+        self.wanted_elsewhere = False
+        self._partition = partition
+        self._writer = writer
+        self._services = services
+        self._limits = limits
+        self._books = books
+        self._waiting_room = room
+        self._groups: deque[Group] = deque()
+        self._entries = 0
+        self._decided = asyncio.Event()
+        self._progress = asyncio.Event()
+        self._heard_at = time.monotonic()
+
+    def add(self, group: Group) -> None:
+        """Take a decided batch."""
+        self._entries += _entries(group)
+        self._groups.append(group)
+        self._decided.set()
+
+    async def room(self) -> None:
+        """Return when there is room for more uncommitted entries."""
+        while self._entries >= self._limits.uncommitted_entries_max:
+            self._progress.clear()
+            await self._progress.wait()
+
+    @property
+    def idle(self) -> bool:
+        """Return whether everything decided is committed and answered."""
+        return not self._groups
+
+    def leftovers(self) -> list[Submission]:
+        """Return everybody whose decision is not committed, as far as this process knows."""
+        return [submission for group in self._groups for submission in group.submissions()]
+
+    def answer(self, submission: Submission, body: bytes, *, replayed: bool = False) -> None:
+        """Let an answer leave."""
+        self._books.end(submission)
+        submission.reply_to.answer(submission.request_id, body, replayed=replayed)
+
+    def answer_plain(self, submission: Submission, result: Any, greeting: str | None = None) -> None:
+        """Let the answer of a decision without effect leave."""
+        body = self._services.renderer.decided(
+            submission.op, submission.network_id, result[1], result[2], result[3], result[4], result[5], greeting
+        )
+        self.answer(submission, body)
+
+    async def run(self) -> None:
+        """Journal until cancelled. Raises JournalDown and Fenced."""
+        while True:
+            if not self._groups:
+                self._decided.clear()
+                try:
+                    await asyncio.wait_for(self._decided.wait(), self._limits.owner_check_s)
+                except TimeoutError:
+                    await self._be_heard()
+                    continue
+            groups = list(self._groups)
+            await self._commit(groups[: continuous([group.decided for group in groups])])
+            if time.monotonic() - self._heard_at > self._limits.owner_check_s:
+                await self._be_heard()
+
+    async def _be_heard(self) -> None:
+        """PostgreSQL ends silent sessions, so speak; and see whether the partition should move to another worker."""
+        self._heard_at = time.monotonic()
+        self.wanted_elsewhere = bool(await self._writer.wanted_by())
+
+    async def _commit(self, groups: list[Group]) -> None:
+        journaling = self._services.entry_writer.journaling(group.decided for group in groups)
+        vetoed: set[int] = set()
+        if journaling.batch.accounts:
+            started = time.monotonic()
+            vetoed = await self._writer.commit(journaling.batch)
+            self.committed_mark = journaling.batch.mark
+            self._services.statistics.committed(len(journaling.batch.entries), time.monotonic() - started, len(vetoed))
+        unsure = self._answer_effects(groups, journaling.answers, vetoed)
+        unsure += await self._answer_plain([decision for group in groups for decision in group.plain], vetoed)
+        unsure += [decision for group in groups for decision in group.lookups]
+        if unsure:
+            await self._look_up(unsure)
+        for account in vetoed:
+            log.warning("veto", partition=self._partition, account=account)
+            self._waiting_room.reload(account)
+        for group in groups:
+            self._groups.popleft()
+            self._entries -= _entries(group)
+            self._books.committed(group.decided.changes)
+        self._progress.set()
+
+    def _answer_effects(self, groups: list[Group], answers: list[bytes], vetoed: set[int]) -> list[Decision]:
+        """Answer what is journaled now; return what was vetoed."""
+        refused: list[Decision] = []
+        effects = [submission for group in groups for submission in group.effects]
+        for submission, body in zip(effects, answers, strict=True):
+            if submission.account in vetoed:
+                refused.append((submission, None))
+            else:
+                self.answer(submission, body)
+        return refused
+
+    async def _answer_plain(self, plain: Sequence[Decision], vetoed: set[int]) -> list[Decision]:
+        """Answer decisions without effect; return those that rested on what was vetoed."""
+        standing = [decision for decision in plain if decision[0].account not in vetoed]
+        greeted = [submission.account for submission, _ in standing if submission.greeting]
+        names = await self._services.greetings.names(greeted) if greeted else {}
+        for submission, result in standing:
+            self.answer_plain(submission, result, names.get(submission.account) if submission.greeting else None)
+        return [(submission, None) for submission, _ in plain if submission.account in vetoed]
+
+    async def _look_up(self, unsure: Sequence[Decision]) -> None:
+        """Answer from the journal what is there; of the rest a decline stands, and anything else is decided anew."""
+        stored = await self._services.reader.stored([submission.request_id for submission, _ in unsure])
+        for submission, result in unsure:
+            found = stored.get(submission.request_id)
+            if found is not None:
+                self._replay(submission, found)
+            elif result is not None:
+                self.answer_plain(submission, result)
+            else:
+                self._books.end(submission)
+                self._again(submission)
+
+    def _replay(self, submission: Submission, stored: Stored) -> None:
+        same = stored.fingerprint is None or stored.fingerprint == submission.fingerprint
+        if same and stored.account == submission.account:
+            self._services.statistics.replayed()
+            self.answer(submission, stored.answer, replayed=True)
+        else:
+            self._books.end(submission)
+            self.refuse(submission, Refusal.ID_REUSED)
+
+    def _again(self, submission: Submission) -> None:
+        """Decide anew. The card may belong to another account by now, so the submission takes its whole way again."""
+        submission.attempts += 1
+        if submission.attempts > self._limits.attempts_max:
+            self.refuse(submission, Refusal.UNAVAILABLE)
+        else:
+            self._services.resolve_afresh(submission)
+
+    def refuse(self, submission: Submission, refusal: Refusal) -> None:
+        """Let a refusal leave."""
+        submission.reply_to.refuse(submission.request_id, refusal, self._limits.busy_retry_after_ms)
+
+
+def _entries(group: Group) -> int:
+    return sum(len(result[6]) for result in group.decided.results if len(result) > 6)  # noqa: PLR2004 - see shell.lua

@@ -1,0 +1,57 @@
+"""The name a member is greeted with: encrypted in PostgreSQL, in clear only here, briefly, and in the answer."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import OrderedDict
+from collections.abc import Sequence
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from ledger.journal.reader import Reader
+
+_NONCE_BYTES = 12
+
+
+def encrypt(key: bytes, account: int, name: str) -> bytes:
+    """Return the name as it is stored: AES-GCM nonce and ciphertext, bound to the account."""
+    nonce = os.urandom(_NONCE_BYTES)
+    return nonce + AESGCM(key).encrypt(nonce, name.encode(), account.to_bytes(8, "big"))
+
+
+class Greetings:
+    """Reads and remembers greeting names."""
+
+    def __init__(self, reader: Reader, key: bytes, *, names_max: int, age_s: float) -> None:
+        self._reader = reader
+        self._cipher = AESGCM(key)
+        self._names_max = names_max
+        self._age_s = age_s
+        self._names: OrderedDict[int, tuple[float, str | None]] = OrderedDict()
+
+    async def names(self, accounts: Sequence[int]) -> dict[int, str | None]:
+        """Return the names of those accounts that have one. Raises JournalDown."""
+        now = time.monotonic()
+        fresh = {a: self._names[a][1] for a in accounts if a in self._names and self._names[a][0] > now - self._age_s}
+        missing = [a for a in accounts if a not in fresh]
+        if missing:
+            stored = await self._reader.greetings(missing)
+            for account in missing:
+                fresh[account] = self._decrypt(account, stored.get(account))
+                self._names[account] = (now, fresh[account])
+                self._names.move_to_end(account)
+            while len(self._names) > self._names_max:
+                self._names.popitem(last=False)
+        return fresh
+
+    def _decrypt(self, account: int, blob: bytes | None) -> str | None:
+        if blob is None:
+            return None
+        try:
+            clear = self._cipher.decrypt(blob[:_NONCE_BYTES], blob[_NONCE_BYTES:], account.to_bytes(8, "big"))
+        except InvalidTag:
+            # A name under another key is as good as none: a greeting is a courtesy, not a reason to fail.
+            return None
+        return clear.decode()

@@ -1,0 +1,166 @@
+"""The only module that talks to Redis (or Valkey): runs the scripts in ledger/lua and nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+import msgpack
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import NoScriptError, RedisError, ResponseError
+
+from ledger import decision
+
+
+class HotStoreDown(Exception):  # noqa: N818 - it is a state, not an error in this code
+    """Redis cannot be reached or refused; whether the last script was executed is unknown."""
+
+
+class HeadMismatch(Exception):  # noqa: N818 - it is a state, not an error in this code
+    """Redis is not where this owner left it (rolled back, flushed, taken over); nothing was decided."""
+
+
+class ScriptFailed(Exception):  # noqa: N818 - the sibling of the two above
+    """The script itself failed, before it wrote anything: a bug in Lua, not trouble with Redis."""
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionHead:
+    """Where a partition stands: fencing epoch, generation of valid states, count of outbox records."""
+
+    epoch: int
+    generation: int
+    mark: int
+
+    def __str__(self) -> str:
+        return f"{self.epoch}:{self.generation}:{self.mark}"
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """The decisions of one batch: `results` per item, `changes` per changed account (see ledger/lua/shell.lua)."""
+
+    mark: int
+    results: list[Any]
+    changes: list[Any]
+
+
+def unpack(blob: bytes) -> Any:
+    """Return the value of a MessagePack blob written by Lua: all strings are bytes."""
+    return msgpack.unpackb(blob, raw=True)
+
+
+def pack(value: Any) -> bytes:
+    """Return MessagePack that Lua reads: no bin type, which its library does not know."""
+    packed: bytes = msgpack.packb(value, use_bin_type=False)
+    return packed
+
+
+class HotStore:
+    """The hot copy of all accounts of this installation. No call is ever repeated by the driver."""
+
+    def __init__(self, redis_url: str, *, timeout_s: float) -> None:
+        # An automatic retry would execute a script twice when only its answer was lost, so the driver must not retry.
+        self._redis = Redis.from_url(
+            redis_url,
+            retry=Retry(NoBackoff(), 0),
+            socket_timeout=timeout_s,
+            socket_connect_timeout=timeout_s,
+            socket_keepalive=True,
+            protocol=2,
+        )
+        self._decide = _Script(decision.source(with_shell=True))
+        self._claim = _Script(_lua("claim"))
+        self._reset = _Script(_lua("reset"))
+
+    async def close(self) -> None:
+        """Disconnect; may be called twice."""
+        await self._redis.aclose()
+
+    async def decide(
+        self, partition: int, head: PartitionHead, committed_mark: int, accounts: Sequence[int], batch: list[Any]
+    ) -> Decided:
+        """Decide a batch atomically; `batch` is what ledger/lua/shell.lua reads, with indexes from 1 into `accounts`.
+
+        Raises HeadMismatch and ScriptFailed (nothing happened) and HotStoreDown (unknown).
+        """
+        keys = [*_partition_keys(partition), *(_account_key(partition, account) for account in accounts)]
+        drop_before = f"{committed_mark + 1}-0" if committed_mark else ""
+        reply = await self._run(self._decide, keys, [str(head), drop_before, pack(batch)])
+        if not reply[0]:
+            raise HeadMismatch(f"expected {head}, found {reply[1].decode() or 'nothing'}")
+        results, changes = unpack(reply[2])
+        return Decided(reply[1], results, changes)
+
+    async def claim(self, partition: int, epoch: int, generation: int, mark: int) -> list[Decided] | None:
+        """Fence former owners; return the decisions behind the committed `mark`, None if Redis cannot be trusted."""
+        reply = await self._run(self._claim, _partition_keys(partition), [epoch, generation, mark])
+        if not reply[0]:
+            return None
+        return [Decided(mark + i, *unpack(blob)) for i, blob in enumerate(reply[2], start=1)]
+
+    async def reset(self, partition: int, head: PartitionHead) -> None:
+        """Begin with nothing remembered: every account is loaded from PostgreSQL when it is asked for."""
+        await self._run(self._reset, _partition_keys(partition), [str(head)])
+
+    async def states(
+        self, partition: int, accounts: Sequence[int]
+    ) -> tuple[PartitionHead | None, dict[int, tuple[int, Any]]]:
+        """Return the partition's head, and link and state array of each account that is present and valid."""
+        keys = [_partition_keys(partition)[0], *(_account_key(partition, account) for account in accounts)]
+        head_text, *values = await self._guard(self._redis.mget(keys))
+        if head_text is None:
+            return None, {}
+        head = PartitionHead(*(int(part) for part in head_text.split(b":")))
+        generation = head.generation.to_bytes(4, "big")
+        return head, {
+            account: (int.from_bytes(value[4:10], "big"), unpack(value[10:]))
+            for account, value in zip(accounts, values, strict=True)
+            if value is not None and value[:4] == generation
+        }
+
+    async def ping(self) -> None:
+        """Return when Redis answers, else raise HotStoreDown."""
+        await self._guard(self._redis.ping())
+
+    async def _run(self, script: _Script, keys: Sequence[str], args: Sequence[Any]) -> Any:
+        try:
+            return await self._guard(self._redis.evalsha(script.sha, len(keys), *keys, *args))
+        except NoScriptError:
+            # The script cache does not survive a restart; nothing was executed, so loading and running it is safe.
+            await self._guard(self._redis.script_load(script.text))
+            return await self._guard(self._redis.evalsha(script.sha, len(keys), *keys, *args))
+
+    async def _guard(self, call: Any) -> Any:
+        try:
+            return await call
+        except NoScriptError:
+            raise
+        except (TimeoutError, RedisError, OSError) as error:
+            if isinstance(error, ResponseError) and "user_script" in str(error):
+                raise ScriptFailed(str(error)) from error
+            raise HotStoreDown(str(error)) from error
+
+
+class _Script:
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+
+def _lua(name: str) -> str:
+    return resources.files("ledger").joinpath("lua", f"{name}.lua").read_text("utf-8")
+
+
+def _partition_keys(partition: int) -> list[str]:
+    # The hash tag keeps all keys of a partition on one node of a cluster.
+    return [f"tillwire:{{{partition}}}:head", f"tillwire:{{{partition}}}:outbox"]
+
+
+def _account_key(partition: int, account: int) -> str:
+    return f"tillwire:{{{partition}}}:{account}"

@@ -1,0 +1,39 @@
+"""How many partitions the accounts have; it can change while no worker runs, because Redis can be rebuilt at will."""
+
+from __future__ import annotations
+
+import asyncpg
+
+from ledger.journal.writer import LOCK_CLASS
+
+
+class WorkersRunning(Exception):  # noqa: N818 - it says what is the matter
+    """The number of partitions cannot change while workers own some of them."""
+
+
+async def ensure_partitions(postgres_url: str, count: int) -> bool:
+    """Bring the number of partitions to `count`; return whether it was changed.
+
+    A change voids what Redis remembers, because accounts move between partitions. Raises WorkersRunning when that is
+    needed while a worker holds a partition.
+    """
+    connection = await asyncpg.connect(postgres_url)
+    try:
+        async with connection.transaction():
+            before = await connection.fetchval("SELECT partitions FROM programme FOR UPDATE")
+            if before == count:
+                return False
+            for partition in range(before):
+                if not await connection.fetchval("SELECT pg_try_advisory_xact_lock($1, $2)", LOCK_CLASS, partition):
+                    raise WorkersRunning(f"workers are running with {before} partitions; stop them to have {count}")
+            await connection.execute("UPDATE programme SET partitions = $1", count)
+            # Rows of partitions no longer used stay, so that their generations never begin again.
+            await connection.execute("UPDATE partition SET generation = generation + 1, owner = '', wanted_by = ''")
+            await connection.execute(
+                "INSERT INTO partition (partition_id) SELECT generate_series(0, $1::integer - 1)"
+                " ON CONFLICT DO NOTHING",
+                count,
+            )
+            return True
+    finally:
+        await connection.close()

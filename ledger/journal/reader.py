@@ -1,0 +1,151 @@
+"""What is read from PostgreSQL: heads, stored answers, families of entries, cards, the programme."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import asyncpg
+
+from ledger.business_day import BusinessDay
+from ledger.journal.statements import statement
+from ledger.journal.writer import DOWN, JournalDown
+from ledger.programme import Network, Programme, Rules, Terminal
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The head of an account's journal and the packed state that the decision left there."""
+
+    seq: int
+    link: int
+    state: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What is journaled under a request id; a tombstone has no fingerprint."""
+
+    account: int
+    op: int
+    fingerprint: bytes | None
+    answer: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class CardRow:
+    """Where a token leads; `pristine`: the account behind has never had an entry."""
+
+    account: int
+    status: int
+    pristine: bool
+
+
+class Reader:
+    """Reads from PostgreSQL through a small pool. Every method raises JournalDown when PostgreSQL does not answer."""
+
+    def __init__(self, postgres_url: str, *, connections_max: int, timeout_s: float) -> None:
+        self._url = postgres_url
+        self._connections_max = connections_max
+        self._timeout_s = timeout_s
+        self._pool: asyncpg.Pool | None = None
+
+    async def close(self) -> None:
+        """Disconnect; may be called twice."""
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.terminate()
+
+    async def heads(self, accounts: Sequence[int]) -> dict[int, Head]:
+        """Return the heads of the accounts that exist."""
+        rows = await self._fetch("find_accounts", accounts)
+        return {row["account_id"]: Head(row["seq"], row["link"], row["state"]) for row in rows}
+
+    async def stored(self, request_ids: Sequence[bytes]) -> dict[bytes, Stored]:
+        """Return what is journaled under the request ids."""
+        rows = await self._fetch("find_requests", request_ids)
+        return {r["request_id"]: Stored(r["account_id"], r["op"], r["fingerprint"], r["answer"]) for r in rows}
+
+    async def families(self, request_ids: Sequence[bytes]) -> dict[bytes, list[asyncpg.Record]]:
+        """Return each journaled request with all entries that target it, directly or not, oldest first."""
+        families: dict[bytes, list[asyncpg.Record]] = {}
+        for row in await self._fetch("family", request_ids):
+            families.setdefault(row["original"], []).append(row)
+        return families
+
+    async def cards(self, tokens: Sequence[bytes]) -> dict[bytes, CardRow]:
+        """Return where the tokens lead."""
+        rows = await self._fetch("find_cards", tokens)
+        return {row["token"]: CardRow(row["account_id"], row["status"], row["pristine"]) for row in rows}
+
+    async def greetings(self, accounts: Sequence[int]) -> dict[int, bytes]:
+        """Return the encrypted greeting names of those accounts that have one."""
+        return {row["account_id"]: row["greeting"] for row in await self._fetch("find_greetings", accounts)}
+
+    async def due_accounts(self, now_ms: int, partitions: int, partition: int, limit: int) -> list[int]:
+        """Return accounts of the partition in which a hold or a lot has run out, longest overdue first."""
+        return [row["account_id"] for row in await self._fetch("due_accounts", now_ms, partitions, partition, limit)]
+
+    async def partition_owners(self) -> tuple[int, dict[int, str]]:
+        """Return the programme's version and the owner's address of each partition."""
+        rows = await self._fetch("partition_owners")
+        return (rows[0]["version"] if rows else 0), {r["partition_id"]: r["owner"] for r in rows}
+
+    async def ask_for_partition(self, partition: int, owner: str) -> None:
+        """Tell the present owner of a partition that the worker it belongs to by plan is here and wants it."""
+        await self._fetch("ask_for_partition", partition, owner)
+
+    async def terminal_spent(self, terminal_id: int, day: int) -> int:
+        """Return the points that a limited terminal spent on a day."""
+        rows = await self._fetch("terminal_spent", terminal_id, day)
+        return int(rows[0]["spent"]) if rows else 0
+
+    async def terminal(self, code: str) -> Terminal | None:
+        """Return a terminal with its credentials and permissions, or None."""
+        rows = await self._fetch("terminal_by_code", code)
+        if not rows:
+            return None
+        return Terminal(**{**dict(rows[0]), "permitted": frozenset(rows[0]["permitted"])})
+
+    async def programme(self) -> Programme:
+        """Return a consistent snapshot of all networks and their rules."""
+        rows = await self._fetch("programme")
+        networks = {}
+        for row in rows:
+            if row["network_id"] is not None and row["network_id"] not in networks:
+                rules = tuple(
+                    _rules(r) for r in rows if r["network_id"] == row["network_id"] and r["valid_from_ms"] is not None
+                )
+                networks[row["network_id"]] = Network(
+                    row["network_id"],
+                    row["partner_id"],
+                    row["name"],
+                    row["currency"],
+                    rules or (Rules(valid_from_ms=0),),
+                )
+        return Programme(rows[0]["version"], networks, BusinessDay(ZoneInfo(rows[0]["time_zone"])))
+
+    async def _fetch(self, name: str, *args: Any) -> list[asyncpg.Record]:
+        try:
+            if self._pool is None:
+                self._pool = await asyncpg.create_pool(
+                    self._url,
+                    min_size=0,
+                    max_size=self._connections_max,
+                    timeout=self._timeout_s,
+                    command_timeout=self._timeout_s,
+                    server_settings={"application_name": "tillwire-reader"},
+                )
+            async with self._pool.acquire(timeout=self._timeout_s) as connection:
+                return list(await connection.fetch(statement(name), *args))
+        except DOWN as error:
+            raise JournalDown(str(error)) from error
+
+
+_RULE_NAMES: Iterable[str] = tuple(f for f in Rules.__dataclass_fields__ if f != "slip")
+
+
+def _rules(row: asyncpg.Record) -> Rules:
+    return Rules(**{name: row[name] for name in _RULE_NAMES}, slip=tuple(row["slip"]))

@@ -1,0 +1,259 @@
+"""The one connection that journals a partition: holder of its advisory lock, committer of its batches."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import asyncpg
+
+from ledger.journal.statements import statement
+
+#: First key of the advisory locks that partitions are owned by; the second is the partition.
+LOCK_CLASS = 7411
+_ENTRY_REQUEST_INDEX = "entry_request"
+_ACCOUNT_COLUMNS = 10
+_ENTRY_COLUMNS = 30
+
+Row = tuple[Any, ...]
+
+
+class Fenced(Exception):  # noqa: N818 - it is a state, not an error in this code
+    """Another owner has begun a later epoch; nothing of this commit was journaled."""
+
+
+class JournalDown(Exception):  # noqa: N818 - it is a state, not an error in this code
+    """PostgreSQL cannot be reached or refused; whether the last statement was committed is unknown."""
+
+
+#: What a lost, refused or stopped PostgreSQL raises through asyncpg.
+DOWN = (
+    OSError,
+    asyncio.TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.PostgresSystemError,
+    asyncpg.InvalidTransactionStateError,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class CardChange:
+    """A card as a decision leaves it: 16-byte token, account, status, and for a new one its kind and masked number."""
+
+    token: bytes
+    account: int
+    status: int
+    kind: int
+    masked: str
+
+
+@dataclass(slots=True)
+class Batch:
+    """What is committed together.
+
+    `accounts` holds per account the ten columns of commit.sql, `entries` the thirty columns of the table `entry`,
+    `terminal_days` sums of points by (terminal, day). `mark` is the last outbox record inside.
+    """
+
+    mark: int
+    accounts: dict[int, Row] = field(default_factory=dict)
+    entries: list[Row] = field(default_factory=list)
+    cards: list[CardChange] = field(default_factory=list)
+    terminal_days: list[tuple[int, int, int, int]] = field(default_factory=list)
+
+    def without(self, refused: set[int]) -> Batch:
+        """Return the batch less everything that concerns the refused accounts."""
+        if not refused:
+            return self
+        return Batch(
+            self.mark,
+            {a: row for a, row in self.accounts.items() if a not in refused},
+            [row for row in self.entries if row[0] not in refused],
+            [change for change in self.cards if change.account not in refused],
+            [day for day in self.terminal_days if day[0] not in refused],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What PostgreSQL says of a partition at the begin of an epoch."""
+
+    epoch: int
+    generation: int
+    mark: int
+
+
+class _CardsTakenElsewhere(Exception):  # noqa: N818 - rolls the transaction back, never leaves this module
+    def __init__(self, accounts: set[int]) -> None:
+        super().__init__()
+        self.accounts = accounts
+
+
+class Writer:
+    """Journals one partition. Open it with `try_open`; it is useless once it raised JournalDown or Fenced."""
+
+    def __init__(self, connection: asyncpg.Connection, partition: int, timeout_s: float) -> None:
+        self._connection = connection
+        self._partition = partition
+        self._timeout_s = timeout_s
+        self._epoch = 0
+        self._commit: Any = None
+
+    @classmethod
+    async def try_open(
+        cls, postgres_url: str, partition: int, *, timeout_s: float, idle_timeout_s: float
+    ) -> Writer | None:
+        """Connect and take the partition's lock, or return None when another process holds it.
+
+        PostgreSQL ends the session, and with it the lock, when nothing is heard for `idle_timeout_s`: a worker that was
+        stopped does not block its partition for ever.
+        """
+        settings = {
+            "application_name": f"tillwire-writer-{partition}",
+            "synchronous_commit": "on",
+            "idle_session_timeout": str(int(idle_timeout_s * 1000)),
+            "idle_in_transaction_session_timeout": str(int(idle_timeout_s * 1000)),
+            "statement_timeout": str(int(timeout_s * 1000)),
+        }
+        connection = None
+        try:
+            connection = await asyncpg.connect(postgres_url, timeout=timeout_s, server_settings=settings)
+            if await connection.fetchval(
+                "SELECT pg_try_advisory_lock($1, $2)", LOCK_CLASS, partition, timeout=timeout_s
+            ):
+                return cls(connection, partition, timeout_s)
+        except DOWN as error:
+            if connection is not None:
+                connection.terminate()
+            raise JournalDown(str(error)) from error
+        await connection.close(timeout=timeout_s)
+        return None
+
+    async def claim(self, owner: str) -> Claim:
+        """Begin a new epoch, so that no former owner can commit any more."""
+        try:
+            row = await self._connection.fetchrow(
+                statement("own_partition"), self._partition, owner, timeout=self._timeout_s
+            )
+            self._commit = await self._connection.prepare(statement("commit"), timeout=self._timeout_s)
+        except DOWN as error:
+            raise JournalDown(str(error)) from error
+        self._epoch = row["epoch"]
+        return Claim(row["epoch"], row["generation"], row["mark"])
+
+    async def void_generation(self) -> int:
+        """Declare void what Redis remembers of this partition; return the new generation."""
+        try:
+            generation = await self._connection.fetchval(
+                statement("void_generation"), self._partition, self._epoch, timeout=self._timeout_s
+            )
+        except DOWN as error:
+            raise JournalDown(str(error)) from error
+        if generation is None:
+            raise Fenced
+        return int(generation)
+
+    async def wanted_by(self) -> str:
+        """Return the address of the worker that this partition belongs to by plan and that asks for it, or ''."""
+        try:
+            return str(
+                await self._connection.fetchval(
+                    "SELECT wanted_by FROM partition WHERE partition_id = $1", self._partition, timeout=self._timeout_s
+                )
+            )
+        except DOWN as error:
+            raise JournalDown(str(error)) from error
+
+    async def commit(self, batch: Batch) -> set[int]:
+        """Journal a batch; return the accounts that PostgreSQL vetoed, of which nothing was journaled.
+
+        Vetoed are: an account whose head is not the named predecessor, an entry whose request id is journaled already,
+        a card that by now belongs elsewhere. Raises Fenced (nothing was journaled) and JournalDown (unknown).
+        """
+        vetoed: set[int] = set()
+        try:
+            while True:
+                try:
+                    return vetoed | await self._try(batch.without(vetoed))
+                except asyncpg.UniqueViolationError as error:
+                    if error.constraint_name != _ENTRY_REQUEST_INDEX:
+                        raise
+                    conflicting = await self._conflicting(batch.without(vetoed).entries)
+                    assert conflicting, "a unique violation without an entry that has the request id"  # noqa: S101
+                    vetoed |= conflicting
+                except _CardsTakenElsewhere as taken:
+                    vetoed |= taken.accounts
+        except DOWN as error:
+            raise JournalDown(str(error)) from error
+
+    async def close(self) -> None:
+        """Give the lock back and disconnect."""
+        try:
+            await self._connection.close(timeout=self._timeout_s)
+        except DOWN:
+            self._connection.terminate()
+
+    def terminate(self) -> None:
+        """Drop the connection without a word."""
+        self._connection.terminate()
+
+    async def _try(self, batch: Batch) -> set[int]:
+        if not batch.cards and not batch.terminal_days:
+            return await self._journal(batch)
+        async with self._connection.transaction():
+            vetoed = await self._journal(batch)
+            taken = batch.without(vetoed)
+            if taken.cards:
+                await self._change_cards(taken.cards)
+            if taken.terminal_days:
+                await self._add_terminal_days(taken.terminal_days)
+            return vetoed
+
+    async def _journal(self, batch: Batch) -> set[int]:
+        accounts = _columns(batch.accounts.values(), _ACCOUNT_COLUMNS)
+        entries = _columns(batch.entries, _ENTRY_COLUMNS)
+        fenced_in, taken = await self._commit.fetchrow(
+            batch.mark, self._partition, self._epoch, *accounts, *entries, timeout=self._timeout_s
+        )
+        if not fenced_in:
+            raise Fenced
+        return set() if len(taken) == len(batch.accounts) else batch.accounts.keys() - set(taken)
+
+    async def _conflicting(self, entries: Sequence[Row]) -> set[int]:
+        """Return the accounts of entries whose request id is journaled already, or stands twice in the batch."""
+        request_ids = [row[4] for row in entries if row[4] is not None]
+        rows = await self._connection.fetch(statement("find_requests"), request_ids, timeout=self._timeout_s)
+        known = {row["request_id"] for row in rows}
+        conflicting = set()
+        for row in entries:
+            if row[4] is not None:
+                if row[4] in known:
+                    conflicting.add(row[0])
+                known.add(row[4])
+        return conflicting
+
+    async def _change_cards(self, cards: Sequence[CardChange]) -> None:
+        # The last word of a batch on a card counts; ON CONFLICT cannot touch a row twice.
+        last = {change.token: change for change in cards}
+        rows = [(c.token, c.account, c.status, c.kind, c.masked) for c in last.values()]
+        taken = await self._connection.fetch(statement("change_cards"), *_columns(rows, 5), timeout=self._timeout_s)
+        missing = last.keys() - {row["token"] for row in taken}
+        if missing:
+            raise _CardsTakenElsewhere({change.account for change in cards if change.token in missing})
+
+    async def _add_terminal_days(self, terminal_days: Iterable[tuple[int, int, int, int]]) -> None:
+        sums: dict[tuple[int, int], int] = {}
+        for _, terminal, day, points in terminal_days:
+            sums[terminal, day] = sums.get((terminal, day), 0) + points
+        rows = [(terminal, day, points) for (terminal, day), points in sorted(sums.items())]
+        await self._connection.execute(statement("add_terminal_days"), *_columns(rows, 3), timeout=self._timeout_s)
+
+
+def _columns(rows: Iterable[Row], width: int) -> list[tuple[Any, ...]]:
+    return list(zip(*rows, strict=True)) or [()] * width

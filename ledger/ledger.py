@@ -1,0 +1,229 @@
+"""The ledger as the process sees it: submit a request, get its durable answer."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from ledger.card_index import CardIndex
+from ledger.entries import EntryWriter
+from ledger.greetings import Greetings
+from ledger.hot_store import HotStore
+from ledger.journal.reader import Reader
+from ledger.journal.writer import JournalDown
+from ledger.limits import Limits
+from ledger.operations import Operation, Outcome
+from ledger.partition import Partition
+from ledger.programme import Programme, Terminal
+from ledger.rendering import Renderer
+from ledger.services import Services
+from ledger.statistics import Statistics
+from ledger.submission import Refusal, Submission
+from ledger.truth import TruthReader
+
+#: Hands a submission to the worker at an address; False when there is no way to it.
+Forward = Callable[[str, Submission], bool]
+
+
+def wall_clock_ms() -> int:
+    """Return the time in milliseconds since 1970 UTC."""
+    return int(datetime.now(UTC).timestamp() * 1000)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where this worker stands: its address for the others, its number, and how many workers there are."""
+
+    address: str
+    index: int = 0
+    workers: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Engines:
+    """What the ledger is built on: the engines' URLs and the keys for sealing entries and for personal data."""
+
+    postgres_url: str = field(repr=False)
+    redis_url: str = field(repr=False)
+    seal_key: bytes = field(repr=False)
+    personal_key: bytes = field(repr=False)
+
+
+class Ledger:
+    """All accounts, seen from one worker process."""
+
+    def __init__(
+        self,
+        engines: Engines,
+        place: Place,
+        limits: Limits,
+        renderer: Renderer,
+        forward: Forward,
+        now_ms: Callable[[], int] = wall_clock_ms,
+    ) -> None:
+        self.statistics = Statistics()
+        self.programme: Programme = Programme.empty()
+        self._place = place
+        self._limits = limits
+        self._renderer = renderer
+        self._forward = forward
+        self._now_ms = now_ms
+        self._owners: dict[int, str] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self._hot_store = HotStore(engines.redis_url, timeout_s=limits.redis_timeout_s)
+        self._reader = Reader(
+            engines.postgres_url, connections_max=limits.postgres_readers_max, timeout_s=limits.postgres_timeout_s
+        )
+        self._card_index = CardIndex(
+            self._reader,
+            self._resolved,
+            self._refuse_unavailable,
+            entries_max=limits.card_index_entries_max,
+            waiting_max=limits.queue_requests_max,
+        )
+        services = Services(
+            hot_store=self._hot_store,
+            reader=self._reader,
+            truth_reader=TruthReader(self._reader, renderer, self._partner_of, now_ms),
+            renderer=renderer,
+            entry_writer=EntryWriter(renderer, engines.seal_key),
+            greetings=Greetings(
+                self._reader, engines.personal_key, names_max=limits.greetings_max, age_s=limits.greeting_age_s
+            ),
+            statistics=self.statistics,
+            now_ms=now_ms,
+            days=lambda: self.programme.days,
+            resolve_afresh=self._resolve_afresh,
+        )
+        self._partitions = [
+            Partition(
+                number,
+                place.address,
+                engines.postgres_url,
+                services,
+                limits,
+                by_plan=number % place.workers == place.index,
+            )
+            for number in range(limits.partitions)
+        ]
+
+    async def start(self) -> None:
+        """Load the programme and begin to own partitions. Raises JournalDown."""
+        await self._load_programme()
+        works = [self._card_index.run, self._refresh_forever, *(p.run for p in self._partitions)]
+        self._tasks = [asyncio.create_task(work(), name=work.__qualname__) for work in works]
+
+    async def stop(self, drain_timeout_s: float) -> None:
+        """Answer what is under way, then let go of partitions and engines; may be called twice."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(drain_timeout_s):
+                await asyncio.gather(*(p.drained() for p in self._partitions))
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        await self._reader.close()
+        await self._hot_store.close()
+
+    async def failed(self) -> None:
+        """Wait until a task of the ledger ends by a bug and raise what ended it."""
+        done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_EXCEPTION)
+        for task in done:
+            task.result()
+
+    # ---- submissions
+
+    def submit(self, submission: Submission) -> None:
+        """Take a request; its answer goes to `submission.reply_to`, possibly before this returns."""
+        account = self._card_index.known(submission.token)
+        if account is not None:
+            submission.account = account
+            self._route(submission)
+        else:
+            self._resolve(submission)
+
+    def submit_local(self, submission: Submission) -> None:
+        """Take a request that another worker resolved and sent here because this one owns the account's partition."""
+        self._partitions[submission.account % self._limits.partitions].submit(submission)
+
+    def _route(self, submission: Submission) -> None:
+        partition = self._partitions[submission.account % self._limits.partitions]
+        owner = self._owners.get(partition.number, "")
+        if partition.serving or owner in ("", self._place.address):
+            partition.submit(submission)
+        elif not self._forward(owner, submission):
+            self._refuse_unavailable(submission)
+
+    def _resolve(self, submission: Submission) -> None:
+        if not self._card_index.resolve(submission):
+            submission.reply_to.refuse(submission.request_id, Refusal.BUSY, self._limits.busy_retry_after_ms)
+
+    def _resolve_afresh(self, submission: Submission) -> None:
+        submission.resolved_afresh = True
+        if submission.op == Operation.SETTLE:
+            return
+        self._card_index.forget(submission.token)
+        self._resolve(submission)
+
+    def _resolved(self, submission: Submission, account: int | None) -> None:
+        if account is not None:
+            submission.account = account
+            self._route(submission)
+            return
+        outcome = Outcome.UNKNOWN_CARD if submission.permitted else Outcome.NOT_PERMITTED
+        body = self._renderer.decided(submission.op, submission.network_id, outcome, 0, 0, None, 0, None)
+        submission.reply_to.answer(submission.request_id, body, replayed=False)
+
+    def _refuse_unavailable(self, submission: Submission) -> None:
+        submission.reply_to.refuse(submission.request_id, Refusal.UNAVAILABLE, self._limits.busy_retry_after_ms)
+
+    # ---- the programme
+
+    async def terminal(self, code: str) -> Terminal | None:
+        """Return a terminal as PostgreSQL has it now. Raises JournalDown."""
+        return await self._reader.terminal(code)
+
+    async def terminal_spent_today(self, terminal_id: int) -> int:
+        """Return what a limited terminal has spent today, in minor points. Raises JournalDown."""
+        return await self._reader.terminal_spent(terminal_id, self.today())
+
+    def today(self) -> int:
+        """Return the business day, in days since 1970 in the programme's time zone."""
+        return self.programme.day(self._now_ms())
+
+    def _partner_of(self, network_id: int) -> int:
+        network = self.programme.networks.get(network_id)
+        return network.partner_id if network else 0
+
+    async def _load_programme(self) -> None:
+        self.programme = await self._reader.programme()
+
+    async def _refresh_forever(self) -> None:
+        while True:
+            with contextlib.suppress(JournalDown):
+                version, self._owners = await self._reader.partition_owners()
+                if version != self.programme.version:
+                    await self._load_programme()
+                for partition in self._partitions:
+                    if partition.by_plan and not partition.serving:
+                        await self._reader.ask_for_partition(partition.number, self._place.address)
+            await asyncio.sleep(self._limits.refresh_interval_s)
+
+    # ---- health
+
+    def health(self) -> dict[str, object]:
+        """Return what this worker knows of itself: partitions served, what is in trouble, how much waits."""
+        partitions = {
+            str(p.number): {
+                "serving": p.serving,
+                "owner": self._owners.get(p.number, ""),
+                "trouble": p.trouble,
+                "backlog": p.backlog,
+            }
+            for p in self._partitions
+        }
+        return {"ready": all(p.serving or not p.by_plan for p in self._partitions), "partitions": partitions}

@@ -1,0 +1,79 @@
+-- ACTIVATE, BLOCK and REPLACE: what becomes of a card of the account.
+-- activate(account, request), block(...), replace(...): arguments: state, request; result: the decision's result.
+-- Token statuses: 0 issued, 1 active, 2 blocked, 3 replaced.
+local M = {}
+local ISSUED, ACTIVE, BLOCKED, REPLACED = 0, 1, 2, 3
+
+-- Writes the entry of a change that has been made to the tokens; `changes` is flat {token16, status, ...}.
+local function approve(account, request, changes)
+  local entries = {}
+  settle.run(account, request, entries)
+  local row = entry.append(account, entries, request, request.op, request.id, false, 0, 0, 0, {})
+  row[entry.TOKENS] = changes
+  entry.remember(account, request.id)
+  return result.approved(account, request, outcomes.APPROVED, 0, 0, 0, entries)
+end
+
+-- What stands against changing a card, before the operation's own reason; own_decline may be nil.
+local function declined_for(account, request, card_decline, own_decline)
+  return card_decline or (account.status ~= 0 and outcomes.ACCOUNT_BLOCKED) or gate.sale(request) or own_decline
+end
+
+function M.activate(account, request)
+  local status, index = gate.token_status(account, request.token)
+  local declined
+  if not request.permitted then
+    declined = outcomes.NOT_PERMITTED
+  elseif not status then
+    declined = outcomes.UNKNOWN_CARD
+  else
+    local card_decline = (status == BLOCKED and outcomes.CARD_BLOCKED)
+      or (status == REPLACED and outcomes.CARD_REPLACED)
+      or nil
+    declined = declined_for(account, request, card_decline, status == ACTIVE and outcomes.ALREADY_ACTIVE or nil)
+  end
+  if declined then
+    return result.declined(account, request, declined)
+  end
+  account.tokens[index][2] = ACTIVE
+  return approve(account, request, { request.token, ACTIVE })
+end
+
+-- Blocking always works on a known card, also again; a replaced card stays replaced, which no operation accepts either.
+function M.block(account, request)
+  local declined = gate.owner(account, request)
+  if declined then
+    return result.declined(account, request, declined)
+  end
+  local status, index = gate.token_status(account, request.token)
+  if status == REPLACED then
+    return approve(account, request, {})
+  end
+  account.tokens[index][2] = BLOCKED
+  return approve(account, request, { request.token, BLOCKED })
+end
+
+function M.replace(account, request)
+  local status, index = gate.token_status(account, request.token)
+  local new_token = request.new_token
+  local declined
+  if not request.permitted then
+    declined = outcomes.NOT_PERMITTED
+  elseif not status then
+    declined = outcomes.UNKNOWN_CARD
+  else
+    local card_decline = (status == ISSUED and outcomes.CARD_INACTIVE)
+      or (status == REPLACED and outcomes.CARD_REPLACED)
+      or nil
+    local in_use = request.new_token_state == 2 or gate.token_status(account, new_token)
+    declined = declined_for(account, request, card_decline, in_use and outcomes.CARD_IN_USE or nil)
+  end
+  if declined then
+    return result.declined(account, request, declined)
+  end
+  account.tokens[index][2] = REPLACED
+  account.tokens[#account.tokens + 1] = { new_token, ACTIVE }
+  return approve(account, request, { request.token, REPLACED, new_token, ACTIVE })
+end
+
+return M

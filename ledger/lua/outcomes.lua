@@ -1,0 +1,36 @@
+-- What a decision may say, in order of precedence: when several declines apply, the lowest number wins.
+-- Arguments: none. Result: a table of named codes; 0 and 1 approve, every other declines.
+local M = {
+  APPROVED = 0,
+  APPROVED_PARTIAL = 1,
+  REVERSED = 100,
+  NOT_PERMITTED = 101,
+  BAD_CARD = 102,
+  UNKNOWN_CARD = 103,
+  CARD_INACTIVE = 104,
+  CARD_BLOCKED = 105,
+  CARD_REPLACED = 106,
+  ACCOUNT_BLOCKED = 107,
+  WRONG_CURRENCY = 108,
+  BAD_SALE_TIME = 109,
+  ORIGINAL_UNKNOWN = 110,
+  ORIGINAL_UNSUITABLE = 111,
+  ORIGINAL_OTHER_CARD = 112,
+  ORIGINAL_REVERSED = 113,
+  REFUND_EXCEEDS = 114,
+  HOLD_UNKNOWN = 115,
+  HOLD_CLOSED = 116,
+  HOLD_EXPIRED = 117,
+  CAPTURE_EXCEEDS = 118,
+  CARD_IN_USE = 119,
+  ALREADY_ACTIVE = 120,
+  TOO_MANY_HOLDS = 121,
+  BELOW_MINIMUM = 122,
+  ABOVE_MAXIMUM = 123,
+  ABOVE_SHARE = 124,
+  ACCOUNT_LIMIT = 125,
+  TERMINAL_LIMIT = 126,
+  INSUFFICIENT = 127,
+}
+
+return M

@@ -1,0 +1,285 @@
+"""One epoch of a partition at work: batch after batch is decided in Redis, while earlier ones are journaled.
+
+Batches form by themselves: what arrives while one is under way is the next one, and nothing waits when all is quiet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from typing import Any
+
+import structlog
+
+from ledger.books import Books
+from ledger.committing import Committer, Group
+from ledger.entries import Memo
+from ledger.hot_store import Decided, PartitionHead, ScriptFailed
+from ledger.journal.writer import Writer
+from ledger.limits import Limits
+from ledger.operations import Operation, Outcome
+from ledger.services import Services
+from ledger.submission import Refusal, Submission
+from ledger.truth import NEED_TRUTH, Truth
+from ledger.waiting_room import WaitingRoom
+
+# What ledger/lua/shell.lua says of an item.
+_DECIDED, _REPLAY, _COLD = 0, 1, 4
+#: An issued card moves to another account when it replaces a lost one, so these declines ask PostgreSQL where it leads.
+_CARD_MAY_HAVE_MOVED = frozenset({Outcome.UNKNOWN_CARD, Outcome.CARD_INACTIVE})
+_IDLE_POLL_S = 0.01
+_SETTLING_TERMS = (0,) * 9
+
+log = structlog.get_logger(__name__)
+
+
+class Pipeline:
+    """Decides and journals one partition until an engine fails or the partition is handed over."""
+
+    def __init__(self, partition: int, head: PartitionHead, writer: Writer, services: Services, limits: Limits) -> None:
+        self._partition = partition
+        self._head = head
+        self._services = services
+        self._limits = limits
+        self._queue: deque[Submission] = deque()
+        self._in_flight: list[Submission] = []
+        self._one_by_one = 0
+        self._work = asyncio.Event()
+        self._waiting_room = WaitingRoom(
+            services.truth_reader, limits, services.statistics, self._work.set, self._refuse_unavailable
+        )
+        self._books = Books(self._waiting_room.freed)
+        self._committer = Committer(partition, head.mark, writer, services, limits, self._books, self._waiting_room)
+
+    @property
+    def backlog(self) -> int:
+        """Return how many submissions wait to be decided."""
+        return len(self._queue) + len(self._waiting_room)
+
+    @property
+    def wanted_elsewhere(self) -> bool:
+        """Return whether the worker that this partition belongs to by plan asks for it."""
+        return self._committer.wanted_elsewhere
+
+    async def until_idle(self) -> None:
+        """Return when everything submitted is answered."""
+        # Idleness has many sources and matters to a drain only, so it is polled.
+        while self._queue or not (self._waiting_room.empty and self._committer.idle and self._books.idle):  # noqa: ASYNC110
+            await asyncio.sleep(_IDLE_POLL_S)
+
+    def submit(self, submission: Submission) -> None:
+        """Take a submission, or refuse it as BUSY when too many wait already."""
+        if self.backlog >= self._limits.queue_requests_max:
+            self._committer.refuse(submission, Refusal.BUSY)
+        else:
+            self.enqueue(submission)
+
+    def enqueue(self, submission: Submission) -> None:
+        """Take a submission whatever waits: it was accepted before."""
+        if submission.account in self._waiting_room or submission.op in NEED_TRUTH:
+            self._waiting_room.add(submission)
+        else:
+            self._queue.append(submission)
+            self._work.set()
+
+    async def run(self) -> None:
+        """Work until cancelled; raises a group of HotStoreDown, HeadMismatch, JournalDown or Fenced."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._decide_forever(), name=f"decide-{self._partition}")
+            group.create_task(self._committer.run(), name=f"commit-{self._partition}")
+            group.create_task(self._waiting_room.run(self._books), name=f"truth-{self._partition}")
+            group.create_task(self._settle_forever(), name=f"settle-{self._partition}")
+
+    def leftovers(self) -> list[Submission]:
+        """Return all that has no answer when `run` has ended; what may have been decided counts as an attempt."""
+        in_doubt = [*self._committer.leftovers(), *self._in_flight]
+        for submission in in_doubt:
+            submission.attempts += 1
+        return [*in_doubt, *self._waiting_room.leftovers(), *self._queue]
+
+    # ---- deciding
+
+    async def _decide_forever(self) -> None:
+        while True:
+            if not self._queue and not self._waiting_room.has_truth:
+                self._work.clear()
+                await self._work.wait()
+            await self._committer.room()
+            batch = _Batch(self._services)
+            size_max = 1 if self._one_by_one else self._limits.batch_requests_max
+            self._fill(batch, size_max)
+            if batch.items or batch.loads:
+                await self._decide(batch)
+
+    def _fill(self, batch: _Batch, size_max: int) -> None:
+        now = time.monotonic()
+        while self._waiting_room.has_truth and len(batch.items) < size_max:
+            truth, late = self._waiting_room.take()
+            batch.load(truth)
+            for submission in truth.submissions:
+                if self._in_time(submission, now):
+                    self._books.begin(submission)
+                    batch.add(submission, truth)
+            for submission in late:
+                self.enqueue(submission)
+        while self._queue and len(batch.items) < size_max:
+            submission = self._queue.popleft()
+            if submission.account in self._waiting_room:
+                self._waiting_room.add(submission)
+            elif self._in_time(submission, now):
+                self._books.begin(submission)
+                batch.add(submission, None)
+
+    def _in_time(self, submission: Submission, now: float) -> bool:
+        if submission.deadline >= now:
+            return True
+        # After a first attempt nobody can say any more that it was not executed.
+        self._committer.refuse(submission, Refusal.UNAVAILABLE if submission.attempts else Refusal.EXPIRED)
+        return False
+
+    async def _decide(self, batch: _Batch) -> None:
+        self._in_flight = batch.submissions
+        try:
+            decided = await self._services.hot_store.decide(
+                self._partition, self._head, self._committer.committed_mark, batch.accounts, batch.packable()
+            )
+        except ScriptFailed as failure:
+            self._isolate(batch.submissions, failure)
+            return
+        self._one_by_one = max(0, self._one_by_one - len(batch.submissions))
+        self._head = PartitionHead(self._head.epoch, self._head.generation, decided.mark)
+        self._services.statistics.decided(len(batch.submissions))
+        self._sort(decided, batch.submissions)
+        self._in_flight = []
+
+    def _isolate(self, submissions: list[Submission], failure: ScriptFailed) -> None:
+        """Find the one request that the script fails on: that is a bug, and must not take its neighbours along."""
+        self._in_flight = []
+        for submission in submissions:
+            self._books.end(submission)
+        if len(submissions) == 1:
+            log.critical("decision failed", request_id=submissions[0].request_id.hex(), error=str(failure))
+            self._refuse_unavailable(submissions[0])
+            return
+        self._one_by_one = len(submissions)
+        for submission in reversed(submissions):
+            self._queue.appendleft(submission)
+
+    def _sort(self, decided: Decided, submissions: list[Submission]) -> None:
+        """Send each result on its way: an answer now, after the commit, after a look-up, or another decision."""
+        group = Group(decided)
+        self._books.decided(decided.changes)
+        for submission, result in zip(submissions, decided.results, strict=True):
+            status = result[0]
+            if status == _REPLAY:
+                group.lookups.append((submission, None))
+            elif status != _DECIDED:
+                self._ask_truth(submission, cold=status == _COLD)
+            elif result[6]:
+                group.effects.append(submission)
+            elif result[1] in _CARD_MAY_HAVE_MOVED and not submission.resolved_afresh:
+                self._books.end(submission)
+                self._services.resolve_afresh(submission)
+            elif result[8]:
+                group.lookups.append((submission, result))
+            elif submission.greeting or self._books.has_uncommitted(submission.account):
+                group.plain.append((submission, result))
+            else:
+                self._committer.answer_plain(submission, result)
+        if decided.changes or group.submissions():
+            self._committer.add(group)
+
+    def _ask_truth(self, submission: Submission, *, cold: bool) -> None:
+        self._books.end(submission)
+        submission.attempts += not cold
+        if submission.attempts > self._limits.attempts_max:
+            self._refuse_unavailable(submission)
+        else:
+            self._waiting_room.add(submission)
+
+    # ---- what nobody asks for
+
+    async def _settle_forever(self) -> None:
+        """Let expired holds and lots become entries even if nobody asks for the account."""
+        while True:
+            await asyncio.sleep(self._limits.settle_interval_s)
+            due = await self._services.reader.due_accounts(
+                self._services.now_ms(), self._limits.partitions, self._partition, self._limits.settle_accounts_max
+            )
+            for account in due:
+                self.submit(_settling(account, self._limits.settle_interval_s))
+
+    def _refuse_unavailable(self, submission: Submission) -> None:
+        self._committer.refuse(submission, Refusal.UNAVAILABLE)
+
+
+class _Batch:
+    """One script call in the making: positional, as ledger/lua/shell.lua reads it."""
+
+    def __init__(self, services: Services) -> None:
+        self.submissions: list[Submission] = []
+        self.loads: list[Any] = []
+        self.items: list[Any] = []
+        self._now_ms = services.now_ms()
+        self._today = services.days().day(self._now_ms)
+        self._utc_offset_ms = services.days().utc_offset_ms(self._now_ms)
+        self._indexes: dict[int, int] = {}
+        self._terms: dict[tuple[int, ...], int] = {}
+
+    @property
+    def accounts(self) -> list[int]:
+        """Return the accounts in the order of their indexes, which begin with 1."""
+        return list(self._indexes)
+
+    def load(self, truth: Truth) -> None:
+        """Put an account into Redis as PostgreSQL has it."""
+        self.loads.append((self._index(truth.account), truth.head.link, truth.head.state))
+
+    def add(self, submission: Submission, truth: Truth | None) -> None:
+        """Add a request, with what PostgreSQL told for it."""
+        context: Any = truth.contexts.get(submission.request_id, False) if truth else False
+        new_card_state = truth.new_card_states.get(submission.request_id, 0) if truth else 0
+        s = submission
+        request = (
+            s.op, s.request_id or False, s.token or False, s.terminal_id, s.partner_id, self._now_ms, self._today,
+            s.permitted, s.currency_ok, s.time_ok, s.points, s.amount, s.eligible, s.partial, s.target or False,
+            s.hold_ms, s.terminal_room, s.active_day, s.expiry_day, s.new_token or False, new_card_state, context,
+            Memo.of(s).packed(), s.sale_ms or self._now_ms,
+        )  # fmt: skip
+        terms = self._terms.setdefault(s.terms, len(self._terms) + 1)
+        self.items.append((self._index(s.account), terms, request))
+        self.submissions.append(s)
+
+    def packable(self) -> list[Any]:
+        """Return the batch for the script."""
+        return [self._utc_offset_ms, list(self._terms), self.loads, self.items]
+
+    def _index(self, account: int) -> int:
+        return self._indexes.setdefault(account, len(self._indexes) + 1)
+
+
+class _Nobody:
+    """Takes the answers that nobody waits for: the account stays due, and is found again."""
+
+    def answer(self, request_id: bytes, body: bytes, *, replayed: bool) -> None:
+        """Do nothing."""
+
+    def refuse(self, request_id: bytes, refusal: Refusal, retry_after_ms: int) -> None:
+        """Do nothing."""
+
+
+def _settling(account: int, patience_s: float) -> Submission:
+    return Submission(
+        op=Operation.SETTLE,
+        request_id=b"",
+        token=b"",
+        terminal_id=0,
+        partner_id=0,
+        network_id=0,
+        fingerprint=b"",
+        terms=_SETTLING_TERMS,
+        deadline=time.monotonic() + patience_s,
+        reply_to=_Nobody(),
+        account=account,
+    )

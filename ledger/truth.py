@@ -1,0 +1,166 @@
+"""What only PostgreSQL can tell a decision: cold accounts, the family of an earlier request, where a new card leads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any
+
+from ledger.journal.reader import CardRow, Head, Reader
+from ledger.operations import Operation, Outcome
+from ledger.rendering import Renderer
+from ledger.submission import Submission
+
+#: Operations that are always decided on what PostgreSQL says of an earlier request or of another card.
+NEED_TRUTH = frozenset({Operation.REFUND, Operation.REVERSE, Operation.STATUS, Operation.REPLACE})
+
+_NAMES_ORIGINAL = frozenset(
+    {Operation.REFUND, Operation.REVERSE, Operation.STATUS, Operation.CAPTURE, Operation.RELEASE}
+)
+
+Family = Sequence[Any]
+
+
+class Standing(IntEnum):
+    """What became of a request (SPEC.md, STATUS)."""
+
+    UNKNOWN = 0
+    STANDS = 1
+    REVERSED = 2
+    HELD = 3
+    CAPTURED = 4
+    RELEASED = 5
+    EXPIRED = 6
+    REFUNDED = 7
+
+
+_ENDS = {
+    int(Operation.CAPTURE): Standing.CAPTURED,
+    int(Operation.RELEASE): Standing.RELEASED,
+    int(Operation.EXPIRE_HOLD): Standing.EXPIRED,
+}
+
+
+@dataclass(slots=True)
+class Truth:
+    """An account as PostgreSQL has it, with the submissions that waited for it and what each needs beside the state."""
+
+    account: int
+    head: Head
+    submissions: list[Submission]
+    contexts: dict[bytes, list[Any]] = field(default_factory=dict)
+    new_card_states: dict[bytes, int] = field(default_factory=dict)
+
+
+class TruthReader:
+    """Reads the truth for accounts of which nothing is under way; answers STATUS itself, since that changes nothing."""
+
+    def __init__(
+        self, reader: Reader, renderer: Renderer, partner_of: Callable[[int], int], now_ms: Callable[[], int]
+    ) -> None:
+        self._reader = reader
+        self._renderer = renderer
+        self._partner_of = partner_of
+        self._now_ms = now_ms
+
+    async def read(self, waiting: dict[int, list[Submission]]) -> list[Truth]:
+        """Return the truth for the waiting submissions of each account. Raises JournalDown."""
+        heads = await self._reader.heads(list(waiting))
+        submissions = [s for account in heads for s in waiting[account]]
+        originals = [s.target for s in submissions if s.target is not None and s.op in _NAMES_ORIGINAL]
+        families = await self._reader.families(originals) if originals else {}
+        new_tokens = [s.new_token for s in submissions if s.new_token is not None]
+        cards = await self._reader.cards(new_tokens) if new_tokens else {}
+        truths = []
+        for account, head in heads.items():
+            truth = Truth(account, head, [])
+            for submission in waiting[account]:
+                self._add(truth, submission, families, cards)
+            truths.append(truth)
+        return truths
+
+    def _add(
+        self, truth: Truth, submission: Submission, families: Mapping[bytes, Family], cards: dict[bytes, CardRow]
+    ) -> None:
+        family = families.get(submission.target or b"", ())
+        if submission.op == Operation.STATUS:
+            submission.reply_to.answer(
+                submission.request_id, self._status(truth.account, submission, family), replayed=False
+            )
+            return
+        if submission.op in _NAMES_ORIGINAL and submission.target is not None:
+            truth.contexts[submission.request_id] = self._context(truth, family)
+        if submission.new_token is not None:
+            truth.new_card_states[submission.request_id] = _new_card_state(
+                cards.get(submission.new_token), truth.account
+            )
+        truth.submissions.append(submission)
+
+    def _context(self, truth: Truth, family: Family) -> list[Any]:
+        """Return the context of ledger/lua/request.lua for an original and everything that targets it."""
+        if not family:
+            return [truth.head.seq, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, [], 0, 0]
+        original = family[0]
+        found = 1 if original["account_id"] == truth.account else 2
+        return [
+            truth.head.seq, found, original["op"], self._partner_of(original["network_id"]), original["amount"],
+            original["eligible"], original["spent"], original["earned"], sum(e["spent"] for e in family),
+            sum(e["earned"] for e in family), sum(e["refunded"] for e in family), _net_moves(family), _fate(family),
+            original["rate_bp"],
+        ]  # fmt: skip
+
+    def _status(self, account: int, submission: Submission, family: Family) -> bytes:
+        network = submission.network_id
+        if not submission.permitted:
+            return self._decline(network, Outcome.NOT_PERMITTED)
+        if not family:
+            return self._renderer.status(Standing.UNKNOWN, None)
+        original = family[0]
+        if self._partner_of(original["network_id"]) != submission.partner_id:
+            return self._decline(network, Outcome.NOT_PERMITTED)
+        if original["account_id"] != account:
+            return self._decline(network, Outcome.ORIGINAL_OTHER_CARD)
+        return self._renderer.status(self._standing(family), original["answer"])
+
+    def _decline(self, network: int, outcome: Outcome) -> bytes:
+        return self._renderer.decided(Operation.STATUS, network, outcome, 0, 0, None, 0, None)
+
+    def _standing(self, family: Family) -> Standing:
+        original, fate = family[0], _fate(family)
+        if fate == Operation.REVERSE or original["op"] == Operation.TOMBSTONE:
+            return Standing.REVERSED
+        if original["op"] == Operation.HOLD:
+            open_hold = Standing.HELD if original["until_ms"] >= self._now_ms() else Standing.EXPIRED
+            return _ENDS.get(fate, open_hold)
+        if sum(e["refunded"] for e in family):
+            return Standing.REFUNDED
+        return Standing.STANDS
+
+
+def _fate(family: Family) -> int:
+    """Return the operation that ended the original: a reversal above all, else what closed a hold, else 0."""
+    original = family[0]
+    ends = {e["op"] for e in family[1:] if e["target"] == original["request_id"]}
+    for op in (Operation.REVERSE, Operation.CAPTURE, Operation.RELEASE, Operation.EXPIRE_HOLD):
+        if op in ends:
+            return int(op)
+    return 0
+
+
+def _net_moves(family: Family) -> list[int]:
+    """Return the moves of a family summed by lot, as flat quads (from, until, free, held)."""
+    sums: dict[tuple[int, int], list[int]] = {}
+    for entry in family:
+        moves = entry["moves"]
+        for i in range(0, len(moves), 4):
+            lot = sums.setdefault((moves[i], moves[i + 1]), [0, 0])
+            lot[0] += moves[i + 2]
+            lot[1] += moves[i + 3]
+    return [number for (start, until), (free, held) in sums.items() for number in (start, until, free, held)]
+
+
+def _new_card_state(card: CardRow | None, account: int) -> int:
+    if card is None:
+        return 0
+    return 1 if card.status == 0 and card.pristine and card.account != account else 2

@@ -1,0 +1,97 @@
+"""Proves that journal, balances and hot store agree, or names the first row that does not."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ledger.audit import AccountAudit, BadRow
+from ledger.hot_store import HotStore
+from ledger.journal.scan import Part, Scan, links_at
+
+_ACCOUNTS_AT_ONCE = 2_000
+#: A running server journals within milliseconds what Redis already shows, so a difference must last to be one.
+_SETTLE_TRIES, _SETTLE_S = 40, 0.1
+
+
+@dataclass(slots=True)
+class Verified:
+    """What was looked at; points are minor units."""
+
+    accounts: int = 0
+    entries: int = 0
+    hot_accounts: int = 0
+    balance: int = 0
+    held: int = 0
+    owed: int = 0
+
+
+Progress = Callable[[int, int], None]
+
+
+async def verify(postgres_url: str, hot_store: HotStore | None, seal_key: bytes, progress: Progress) -> Verified:
+    """Recompute every account from its journal; compare with its row, its cards and, where given, with Redis.
+
+    `progress` is told accounts done and accounts in all. Raises BadRow for the first row that is wrong, JournalDown and
+    HotStoreDown.
+    """
+    verified = Verified()
+    scan = await Scan.open(postgres_url)
+    try:
+        total, partitions = await scan.count(), await scan.partitions()
+        async for part in scan.parts(_ACCOUNTS_AT_ONCE):
+            audits = await _audit(part, seal_key, verified)
+            if hot_store is not None and partitions:
+                await _compare_hot(postgres_url, hot_store, partitions, audits, verified)
+            progress(verified.accounts, total)
+    finally:
+        await scan.close()
+    return verified
+
+
+async def _audit(part: Part, seal_key: bytes, verified: Verified) -> dict[int, AccountAudit]:
+    audits = {row["account_id"]: AccountAudit(row["account_id"], seal_key) for row in part.accounts}
+    async for entry in part.entries:
+        audit = audits.get(entry["account_id"])
+        if audit is None:
+            raise BadRow(entry["account_id"], entry["seq"], "there is no such account")
+        audit.apply(entry)
+        verified.entries += 1
+    for row in part.accounts:
+        audit = audits[row["account_id"]]
+        audit.check_head(row)
+        verified.accounts += 1
+        verified.balance += audit.balance
+        verified.held += audit.held
+        verified.owed += audit.owed
+    return audits
+
+
+async def _compare_hot(
+    postgres_url: str, hot_store: HotStore, partitions: int, audits: dict[int, AccountAudit], verified: Verified
+) -> None:
+    ahead: dict[int, tuple[int, int]] = {}
+    for partition in range(partitions):
+        accounts = [account for account in audits if account % partitions == partition]
+        _, states = await hot_store.states(partition, accounts)
+        for account, (link, state) in states.items():
+            verified.hot_accounts += 1
+            if state[1] == audits[account].seq:
+                audits[account].check_state(state)
+                audits[account].check_link(link)
+            else:
+                ahead[account] = (state[1], link)
+    await _expect_journaled(postgres_url, ahead)
+
+
+async def _expect_journaled(postgres_url: str, ahead: dict[int, tuple[int, int]]) -> None:
+    """Wait until what Redis shows beside the snapshot is journaled; it may only be the same history, further on."""
+    for _ in range(_SETTLE_TRIES):
+        if not ahead:
+            return
+        links = await links_at(postgres_url, {account: seq for account, (seq, _) in ahead.items()})
+        ahead = {account: head for account, head in ahead.items() if links.get(account) != head[1]}
+        await asyncio.sleep(_SETTLE_S if ahead else 0)
+    account, (seq, _) = next(iter(ahead.items()))
+    raise BadRow(account, seq, "Redis has a history that the journal does not have")

@@ -1,0 +1,1 @@
+"""Real engines started by this process on loopback, for `tillwire up` and for tests."""

@@ -1,0 +1,177 @@
+"""Every setting of the process: one plain, frozen model, grouped by subject.
+
+`Settings` itself reads nothing, so that tests and workers get exactly what they are given; `server.settings_load` fills
+it from the command line, the environment and one TOML file. A number's name says its unit.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+
+Port = Annotated[int, Field(ge=0, le=65_535)]
+Milliseconds = Annotated[int, Field(gt=0, le=86_400_000)]
+Count = Annotated[int, Field(gt=0, le=2**31)]
+
+INT53_MAX = 2**53 - 1
+
+
+class Addresses(BaseModel):
+    """Where the process listens."""
+
+    listen_host: str = Field(default="127.0.0.1", description="Address for registers; `0.0.0.0` for all interfaces.")
+    listen_port: Port = Field(default=7411, description="TCP port for registers; 0 takes a free one.")
+    admin_host: str = Field(default="127.0.0.1", description="Address for health, metrics and the admin HTTP layer.")
+    admin_port: Port = Field(default=7480, description="Port for health, metrics and the admin HTTP layer.")
+    tls_cert_file: Path | None = Field(default=None, description="PEM certificate chain; with it registers speak TLS.")
+    tls_key_file: Path | None = Field(default=None, description="PEM private key of the certificate.")
+    tls_client_ca_file: Path | None = Field(
+        default=None, description="PEM authorities; with it a register must present a certificate that they signed."
+    )
+
+
+class Engines(BaseModel):
+    """The engines behind the process. Without a URL `tillwire up` starts its own engine on the port named here."""
+
+    postgres_url: SecretStr | None = Field(
+        default=None, description="`postgresql://user:password@host:port/database`, PostgreSQL 15 or later."
+    )
+    redis_url: SecretStr | None = Field(
+        default=None, description="`redis://:password@host:port/0`, Valkey 8 or Redis 7 or later; `rediss://` for TLS."
+    )
+    mqtt_url: SecretStr | None = Field(
+        default=None, description="`mqtt://user:password@host:port`, an MQTT 5 broker; `mqtts://` for TLS."
+    )
+    embedded_postgres_port: Port = Field(default=7413, description="Port of the PostgreSQL of `tillwire up`.")
+    embedded_valkey_port: Port = Field(default=7412, description="Port of the Valkey of `tillwire up`.")
+    embedded_broker_port: Port = Field(default=7414, description="Port of the MQTT broker of `tillwire up`.")
+    embedded_valkey_memory_bytes_max: Annotated[int, Field(ge=64 * 2**20)] = Field(
+        default=2 * 2**30, description="Memory of the Valkey of `tillwire up`; past it writes fail, nothing is evicted."
+    )
+    postgres_timeout_ms: Milliseconds = Field(default=5_000, description="Longest wait for one answer of PostgreSQL.")
+    redis_timeout_ms: Milliseconds = Field(default=2_000, description="Longest wait for one answer of Redis.")
+    postgres_connections_max: Count = Field(
+        default=8, description="Connections that one worker keeps for reading, beside one per partition it writes."
+    )
+
+
+class Process(BaseModel):
+    """The shape of the process."""
+
+    workers: Annotated[int, Field(ge=1, le=256)] = Field(default=1, description="Worker processes on the one port.")
+    partitions: Annotated[int, Field(ge=0, le=4096)] = Field(
+        default=0,
+        description="Parts of the accounts; each is decided and journaled by one worker at a time. 0: one a worker. "
+        "The same for every worker and host.",
+    )
+    data_dir: Path = Field(default=Path("data"), description="Folder of embedded engines and of generated secrets.")
+    secrets_file: Path | None = Field(
+        default=None, description="TOML file of the secret keys; without it `secrets.toml` in `data_dir`."
+    )
+    drain_timeout_ms: Milliseconds = Field(
+        default=10_000, description="How long a stopping worker may finish what is in flight before it is killed."
+    )
+    worker_start_timeout_ms: Milliseconds = Field(
+        default=60_000, description="How long a new worker may take until its first sign of life."
+    )
+    worker_silent_after_ms: Milliseconds = Field(
+        default=5_000, description="A worker that reports nothing for so long counts as down."
+    )
+    worker_kill_after_ms: Milliseconds = Field(
+        default=30_000, description="A worker that reports nothing for so long is killed and started anew."
+    )
+    worker_backoff_ms_max: Milliseconds = Field(
+        default=10_000, description="Longest pause before a dead worker is started again; the first is 100 ms."
+    )
+
+
+class Connections(BaseModel):
+    """Limits of one register's connection, and of all of them."""
+
+    connections_max: Count = Field(default=12_000, description="Connections of one worker; more get GOODBYE BUSY.")
+    listen_backlog_connections_max: Count = Field(
+        default=4_096, description="Connections that the kernel keeps until a worker accepts them."
+    )
+    frame_bytes_max: Annotated[int, Field(ge=1_024, le=2**24)] = Field(
+        default=65_536, description="Longest frame from a register, without its length prefix."
+    )
+    in_flight_max: Annotated[int, Field(ge=1, le=65_536)] = Field(
+        default=64, description="Unanswered requests of one connection; more get ERROR BUSY."
+    )
+    send_buffer_bytes_max: Count = Field(
+        default=1_048_576, description="Bytes a register may leave unread before its connection is closed."
+    )
+    handshake_timeout_ms: Milliseconds = Field(default=5_000, description="From connect to a proven identity.")
+    frame_timeout_ms: Milliseconds = Field(default=10_000, description="From a frame's first byte to its last.")
+    idle_timeout_ms: Milliseconds = Field(default=90_000, description="Silence after which a connection is closed.")
+    heartbeat_ms: Milliseconds = Field(default=30_000, description="How often a silent register should send PING.")
+    reconnect_after_ms: Milliseconds = Field(
+        default=1_000, description="What a draining worker tells registers to wait before they connect again."
+    )
+
+
+class Requests(BaseModel):
+    """Limits of requests on their way through one worker."""
+
+    ttl_default_ms: Milliseconds = Field(default=5_000, description="Deadline of a request that names none.")
+    ttl_max_ms: Milliseconds = Field(default=60_000, description="Longest deadline; a longer one is cut to it.")
+    queue_requests_max: Count = Field(
+        default=8_192, description="Requests of a partition that wait for a batch; more get ERROR BUSY."
+    )
+    batch_requests_max: Count = Field(default=256, description="Requests decided by one call of the script.")
+    uncommitted_entries_max: Count = Field(
+        default=4_096, description="Decided entries of a partition that may wait for PostgreSQL."
+    )
+    load_accounts_max: Count = Field(default=256, description="Cold accounts loaded from PostgreSQL by one query.")
+    redecide_attempts_max: Count = Field(
+        default=5, description="How often a request is decided anew after a veto before it is answered UNAVAILABLE."
+    )
+    busy_retry_after_ms: Milliseconds = Field(default=100, description="What ERROR BUSY tells a register to wait.")
+    token_cache_entries_max: Count = Field(default=200_000, description="Tokens whose account a worker remembers.")
+    advice_future_max_ms: Milliseconds = Field(
+        default=600_000, description="How far ahead of the server's clock the sale time of an advice may lie."
+    )
+    amount_max: Annotated[int, Field(gt=0, le=INT53_MAX)] = Field(
+        default=100_000_000_000, description="Largest amount or number of points in a request, in minor units."
+    )
+    settle_interval_ms: Milliseconds = Field(
+        default=1_000, description="How often holds and lots that have run out are looked for."
+    )
+
+
+class Observation(BaseModel):
+    """What the process tells about itself."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least level logged.")
+    log_format: Literal["json", "console"] = Field(
+        default="json", description="`json`: one object a line; `console`: coloured lines for a person."
+    )
+    status_interval_ms: Milliseconds = Field(
+        default=1_000, description="How often a worker reports its state to the supervisor."
+    )
+
+
+GROUPS: tuple[type[BaseModel], ...] = (Addresses, Engines, Process, Connections, Requests, Observation)
+
+
+class Settings(Observation, Requests, Connections, Process, Engines, Addresses):
+    """All settings. Immutable; `model_copy(update=...)` gives a changed copy."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    @model_validator(mode="after")
+    def _limits_agree(self) -> Self:
+        if (self.tls_cert_file is None) != (self.tls_key_file is None):
+            raise ValueError("tls_cert_file and tls_key_file are set together or not at all")
+        if self.tls_client_ca_file is not None and self.tls_cert_file is None:
+            raise ValueError("tls_client_ca_file needs tls_cert_file and tls_key_file")
+        for smaller, larger in (
+            ("heartbeat_ms", "idle_timeout_ms"),
+            ("ttl_default_ms", "ttl_max_ms"),
+            ("batch_requests_max", "queue_requests_max"),
+            ("status_interval_ms", "worker_silent_after_ms"),
+            ("worker_silent_after_ms", "worker_kill_after_ms"),
+        ):
+            if getattr(self, smaller) > getattr(self, larger):
+                raise ValueError(f"{smaller} must not exceed {larger}")
+        return self

@@ -1,0 +1,130 @@
+"""Real engines for tests, on free ports, in a folder of their own that goes away with the run.
+
+`postgres_url`, `valkey_url`, `broker_url` lead to engines that the whole run shares, clean for each test. A test that
+breaks engines on purpose asks for `own_postgres`, `own_valkey`, `own_broker`: running, with `kill`, `pause`, `start`.
+"""
+
+import asyncio
+import secrets
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import asyncpg
+import pytest
+import redis
+
+from server.engines.broker import EmbeddedBroker
+from server.engines.postgres import EmbeddedPostgres
+from server.engines.valkey import EmbeddedValkey
+
+SMALL = {"shared_buffers": "64MB", "max_wal_size": "512MB"}
+
+
+@pytest.fixture(scope="session")
+def engines_folder() -> Iterator[Path]:
+    # pytest's own temporary folders are closed to the user as whom PostgreSQL runs when the tests run as root.
+    folder = Path(tempfile.mkdtemp(prefix="tillwire-test-"))
+    folder.chmod(0o711)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def own_folder(engines_folder: Path) -> Iterator[Path]:
+    folder = engines_folder / secrets.token_hex(4)
+    folder.mkdir()
+    folder.chmod(0o711)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def postgres_server(engines_folder: Path) -> Iterator[EmbeddedPostgres]:
+    engine = EmbeddedPostgres(engines_folder / "postgresql", options=SMALL)
+    engine.start()
+    yield engine
+    engine.stop()
+
+
+@pytest.fixture
+def new_database(postgres_server: EmbeddedPostgres) -> Iterator[Callable[[], str]]:
+    made: list[str] = []
+
+    def make() -> str:
+        name = f"test_{secrets.token_hex(6)}"
+        _administer(postgres_server, f"CREATE DATABASE {name}")
+        made.append(name)
+        return postgres_server.url_of(name)
+
+    yield make
+    for name in made:
+        _administer(postgres_server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def postgres_url(new_database: Callable[[], str]) -> str:
+    return new_database()
+
+
+@pytest.fixture(scope="session")
+def valkey_server(engines_folder: Path) -> Iterator[EmbeddedValkey]:
+    engine = EmbeddedValkey(engines_folder / "valkey")
+    engine.start()
+    yield engine
+    engine.stop()
+
+
+@pytest.fixture
+def valkey_url(valkey_server: EmbeddedValkey) -> str:
+    with redis.Redis.from_url(valkey_server.url) as client:
+        client.flushall()
+        client.script_flush()
+        client.function_flush()
+    return valkey_server.url
+
+
+@pytest.fixture(scope="session")
+def broker_url(engines_folder: Path) -> Iterator[str]:
+    engine = EmbeddedBroker(engines_folder / "mqtt")
+    yield engine.start()
+    engine.stop()
+
+
+@pytest.fixture
+def own_postgres(own_folder: Path) -> Iterator[EmbeddedPostgres]:
+    engine = EmbeddedPostgres(own_folder / "postgresql", options=SMALL)
+    engine.start()
+    yield engine
+    engine.stop()
+
+
+@pytest.fixture
+def own_valkey(own_folder: Path) -> Iterator[EmbeddedValkey]:
+    engine = EmbeddedValkey(own_folder / "valkey")
+    engine.start()
+    yield engine
+    engine.stop()
+
+
+@pytest.fixture
+def own_broker(own_folder: Path) -> Iterator[EmbeddedBroker]:
+    engine = EmbeddedBroker(own_folder / "mqtt")
+    engine.start()
+    yield engine
+    engine.stop()
+
+
+def _administer(server: EmbeddedPostgres, statement: str) -> None:
+    async def execute() -> None:
+        connection = await asyncpg.connect(server.url_of("postgres"))
+        try:
+            await connection.execute(statement)
+        finally:
+            await connection.close()
+
+    # In a thread of its own, so that it neither meets nor replaces the event loop of an asynchronous test.
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(asyncio.run, execute()).result()

@@ -1,0 +1,178 @@
+"""A whole ledger on real engines for tests, without wire or process around it."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import asyncpg
+import msgpack
+
+from ledger.hot_store import HotStore
+from ledger.journal import migrate
+from ledger.journal.enrolment import NewCard, enrol
+from ledger.journal.onboarding import Onboarding
+from ledger.journal.partitioning import ensure_partitions
+from ledger.ledger import Engines, Ledger, Place
+from ledger.limits import Limits
+from ledger.operations import Operation
+from ledger.programme import Rules
+from ledger.submission import Refusal, Submission
+from ledger.verify import Verified, verify
+
+SEAL_KEY, PERSONAL_KEY = b"s" * 32, b"p" * 32
+ACTIVE = 1
+RULES = Rules(valid_from_ms=0, earn_rate_bp=500)
+LIMITS = Limits(settle_interval_s=0.2, refresh_interval_s=0.1, acquire_interval_s=0.05, takeover_interval_s=0.3)
+
+
+class Reply(NamedTuple):
+    """What came back: an answer's fields, or a refusal."""
+
+    outcome: int | None = None
+    points: int = 0
+    earned: int = 0
+    balance: list[int] | None = None
+    detail: Any = None
+    replayed: bool = False
+    body: bytes = b""
+    refusal: Refusal | None = None
+
+
+class PlainRenderer:
+    """Renders all fields and nothing else."""
+
+    def decided(
+        self,
+        op: int,
+        network_id: int,
+        outcome: int,
+        points: int,
+        earned: int,
+        balance: Sequence[int] | None,
+        detail: int,
+        greeting: str | None,
+    ) -> bytes:
+        return bytes(msgpack.packb([outcome, points, earned, balance, detail, greeting]))
+
+    def status(self, state: int, original_body: bytes | None) -> bytes:
+        return bytes(msgpack.packb([0, 0, 0, None, [state, original_body], None]))
+
+
+class Waiter:
+    """Takes one reply."""
+
+    def __init__(self) -> None:
+        self.reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+
+    def answer(self, request_id: bytes, body: bytes, *, replayed: bool) -> None:
+        outcome, points, earned, balance, detail, _ = msgpack.unpackb(body)
+        self.reply.set_result(Reply(outcome, points, earned, balance, detail, replayed, body))
+
+    def refuse(self, request_id: bytes, refusal: Refusal, retry_after_ms: int) -> None:
+        self.reply.set_result(Reply(refusal=refusal))
+
+
+def token_of(card: int) -> bytes:
+    return hashlib.blake2b(str(card).encode(), digest_size=16).digest()
+
+
+class Rig:
+    """One installation: database, hot store, and ledgers (workers) on them; cards are plain numbers."""
+
+    def __init__(self, postgres_url: str, redis_url: str) -> None:
+        self.postgres_url = postgres_url
+        self.redis_url = redis_url
+        self.network_id = 0
+        self.partner_id = 0
+
+    async def prepare(self, cards: int, *, partitions: int = 1) -> None:
+        """Migrate and create a partner, a network and accounts for cards 0..cards-1."""
+        await migrate.run(self.postgres_url)
+        await ensure_partitions(self.postgres_url, partitions)
+        async with self.database() as connection:
+            onboarding = Onboarding(connection)
+            self.partner_id = await onboarding.partner("Partner")
+            self.network_id = await onboarding.network(self.partner_id, "Network", "EUR")
+            await onboarding.rules(self.network_id, RULES)
+            await enrol(connection, [NewCard(token_of(card), 1, f"…{card}", ACTIVE) for card in range(cards)])
+
+    @asynccontextmanager
+    async def database(self) -> AsyncIterator[asyncpg.Connection[Any]]:
+        connection = await asyncpg.connect(self.postgres_url)
+        try:
+            yield connection
+        finally:
+            await connection.close()
+
+    @asynccontextmanager
+    async def ledger(
+        self, limits: Limits = LIMITS, place: Place | None = None, **options: Any
+    ) -> AsyncIterator[Ledger]:
+        """Run a worker's ledger until it serves; stop it at the end."""
+        engines = Engines(self.postgres_url, self.redis_url, SEAL_KEY, PERSONAL_KEY)
+        options.setdefault("forward", lambda _address, _submission: False)
+        ledger = Ledger(engines, place or Place("worker-0"), limits, PlainRenderer(), **options)
+        await ledger.start()
+        try:
+            await self.until_serving(ledger)
+            yield ledger
+        finally:
+            await ledger.stop(2.0)
+
+    async def until_serving(self, ledger: Ledger) -> None:
+        async with asyncio.timeout(30):
+            while not ledger.health()["ready"]:
+                await asyncio.sleep(0.01)
+
+    def submission(self, op: Operation, card: int, **fields: Any) -> Submission:
+        """Return a submission of terminal 1; fields as in Submission, `ttl_s` for the deadline."""
+        ttl_s = fields.pop("ttl_s", 10.0)
+        fields.setdefault("request_id", os.urandom(16))
+        content = repr((int(op), card, sorted((k, v) for k, v in fields.items() if k not in ("request_id", "sale_ms"))))
+        fields.setdefault("fingerprint", hashlib.blake2b(content.encode(), digest_size=8).digest())
+        fields.setdefault("terms", RULES.terms)
+        return Submission(
+            op=op,
+            token=token_of(card),
+            terminal_id=fields.pop("terminal_id", 1),
+            partner_id=fields.pop("partner_id", self.partner_id),
+            network_id=self.network_id,
+            deadline=time.monotonic() + ttl_s,
+            reply_to=Waiter(),
+            **fields,
+        )
+
+    async def ask(self, ledger: Ledger, submission: Submission) -> Reply:
+        """Submit and wait for the reply; the same submission may be asked again, as a retry."""
+        waiter = Waiter()
+        ledger.submit(
+            replace(submission, reply_to=waiter, account=0, attempts=0, resolved_afresh=False,
+                    deadline=max(submission.deadline, time.monotonic() + 1))
+        )  # fmt: skip
+        return await asyncio.wait_for(waiter.reply, 30)
+
+    async def do(self, ledger: Ledger, op: Operation, card: int, **fields: Any) -> Reply:
+        """Make a submission and ask."""
+        return await self.ask(ledger, self.submission(op, card, **fields))
+
+    async def give(self, ledger: Ledger, card: int, points: int) -> Submission:
+        """Let a card earn exactly so many minor points."""
+        submission = self.submission(Operation.EARN, card, amount=points * 20)
+        reply = await self.ask(ledger, submission)
+        assert (reply.outcome, reply.earned) == (0, points)
+        return submission
+
+    async def verify(self) -> Verified:
+        """Prove the books."""
+        hot_store = HotStore(self.redis_url, timeout_s=2.0)
+        try:
+            return await verify(self.postgres_url, hot_store, SEAL_KEY, lambda _done, _total: None)
+        finally:
+            await hot_store.close()
