@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import available_timezones
 
-import asyncpg
 import typer
 
-from ledger.journal.enrolment import enrol
-from ledger.journal.onboarding import Onboarding
+from ledger.journal.onboarding import NotOnboarded, Onboarding, onboarding
+from ledger.journal.writer import JournalDown
 from ledger.programme import Rules
 from protocol.codes import CardKind, Message
 from protocol.tokens import BadCard
@@ -21,7 +20,7 @@ from server.programme_setup import add_terminal, ean13_numbers, new_card
 from server.secrets import load_secrets
 from server.slip import TemplateError, check_template
 
-Work = Callable[[asyncpg.Connection[Any]], Awaitable[dict[str, Any]]]
+Work = Callable[[Onboarding], Awaitable[dict[str, Any]]]
 
 _CARDS_AT_ONCE_MAX = 1_000_000
 _OPERATIONS = {op.name.lower(): int(op) for op in Message if Message.BALANCE <= op <= Message.REPLACE}
@@ -39,22 +38,14 @@ def _run(context: typer.Context, work: Work, as_json: bool, sentence: str) -> No
     """Do the work in one transaction; print its result as JSON or as a sentence with the result's fields filled in."""
     url = required_url(invocation(context).attached(), "postgres_url")
 
-    async def connected() -> dict[str, Any]:
-        connection = await asyncpg.connect(url)
-        try:
-            async with connection.transaction():
-                return await work(connection)
-        finally:
-            await connection.close()
+    async def worked() -> dict[str, Any]:
+        async with onboarding(url) as to:
+            return await work(to)
 
     try:
-        result = asyncio.run(connected())
-    except asyncpg.UniqueViolationError as error:
-        raise OperatorError(f"it exists already: {error.detail}") from None
-    except asyncpg.CheckViolationError as error:
-        raise UsageError(f"a value is out of its range ({error.constraint_name})") from None
-    except (asyncpg.PostgresError, OSError) as error:
-        raise OperatorError(f"PostgreSQL refused: {error}") from None
+        result = asyncio.run(worked())
+    except (NotOnboarded, JournalDown) as error:
+        raise OperatorError(str(error)) from None
     if as_json:
         say_json(result)
     else:
@@ -65,14 +56,14 @@ def _run(context: typer.Context, work: Work, as_json: bool, sentence: str) -> No
 def partner(context: typer.Context, name: str, as_json: JsonOption = False) -> None:
     """Add a partner: a legal entity of the coalition."""
 
-    async def work(connection: asyncpg.Connection[Any]) -> dict[str, Any]:
-        return {"partner_id": await Onboarding(connection).partner(name), "name": name}
+    async def work(to: Onboarding) -> dict[str, Any]:
+        return {"partner_id": await to.partner(name), "name": name}
 
     _run(context, work, as_json, "partner {partner_id}: {name}")
 
 
 @add_app.command()
-def network(
+def network(  # noqa: PLR0917 - typer makes an option of each
     context: typer.Context,
     name: str,
     partner: Annotated[str, typer.Option(help="Name of the partner.")],
@@ -117,10 +108,10 @@ def network(
         slip=tuple(slip or ()),
     )
 
-    async def work(connection: asyncpg.Connection[Any]) -> dict[str, Any]:
-        partner_id = await _id_of(connection, "partner", partner)
-        network_id = await Onboarding(connection).network(partner_id, name, currency)
-        await Onboarding(connection).rules(network_id, rules)
+    async def work(to: Onboarding) -> dict[str, Any]:
+        partner_id = _existing(await to.partner_named(partner), f"partner named {partner!r}")
+        network_id = await to.network(partner_id, name, currency)
+        await to.rules(network_id, rules)
         return {"network_id": network_id, "name": name}
 
     _run(context, work, as_json, "network {network_id}: {name}")
@@ -135,9 +126,9 @@ def store(
 ) -> None:
     """Add a store to a network."""
 
-    async def work(connection: asyncpg.Connection[Any]) -> dict[str, Any]:
-        network_id = await _id_of(connection, "network", network)
-        return {"store_id": await Onboarding(connection).store(network_id, name), "name": name}
+    async def work(to: Onboarding) -> dict[str, Any]:
+        network_id = _existing(await to.network_named(network), f"network named {network!r}")
+        return {"store_id": await to.store(network_id, name), "name": name}
 
     _run(context, work, as_json, "store {store_id}: {name}")
 
@@ -156,11 +147,11 @@ def terminal(
     if unknown:
         raise UsageError(f"{unknown[0]!r} is no operation; there are {', '.join(_OPERATIONS)}")
 
-    async def work(connection: asyncpg.Connection[Any]) -> dict[str, Any]:
-        if not await connection.fetchval("SELECT EXISTS (SELECT FROM store WHERE store_id = $1)", store):
+    async def work(to: Onboarding) -> dict[str, Any]:
+        if not await to.has_store(store):
             raise OperatorError(f"there is no store {store}")
         permitted = [_OPERATIONS[name] for name in names]
-        return {"terminal": code, "secret": await add_terminal(Onboarding(connection), store, code, permitted)}
+        return {"terminal": code, "secret": await add_terminal(to, store, code, permitted)}
 
     _run(context, work, as_json, "terminal {terminal}, secret {secret}")
 
@@ -181,8 +172,8 @@ def cards(
     except (BadCard, ValueError) as error:
         raise UsageError(f"{first12!r} does not begin an EAN-13: {error}") from None
 
-    async def work(connection: asyncpg.Connection[Any]) -> dict[str, Any]:
-        return {"added": len(await enrol(connection, new)), "first": numbers[0], "last": numbers[-1]}
+    async def work(to: Onboarding) -> dict[str, Any]:
+        return {"added": len(await to.cards(new)), "first": numbers[0], "last": numbers[-1]}
 
     _run(context, work, as_json, "{added} cards from {first} to {last}")
 
@@ -192,16 +183,14 @@ def timezone(context: typer.Context, name: str, as_json: JsonOption = False) -> 
     if name not in available_timezones():
         raise UsageError(f"{name!r} is not a known IANA time zone")
 
-    async def work(connection: asyncpg.Connection[Any]) -> dict[str, Any]:
-        await connection.execute("UPDATE programme SET time_zone = $1, version = version + 1", ZoneInfo(name).key)
+    async def work(to: Onboarding) -> dict[str, Any]:
+        await to.time_zone(name)
         return {"timezone": name}
 
     _run(context, work, as_json, "days begin and end in {timezone}")
 
 
-async def _id_of(connection: asyncpg.Connection[Any], kind: str, name: str) -> int:
-    # The kind is one of our own table names, not input.
-    found = await connection.fetchval(f"SELECT {kind}_id FROM {kind} WHERE name = $1", name)  # noqa: S608
+def _existing(found: int | None, what: str) -> int:
     if found is None:
-        raise OperatorError(f"there is no {kind} named {name!r}")
-    return int(found)
+        raise OperatorError(f"there is no {what}")
+    return found
