@@ -5,7 +5,6 @@ from __future__ import annotations
 from hashlib import blake2b
 from typing import Any, NamedTuple, Protocol
 
-from ledger.business_day import BusinessDay
 from ledger.programme import Network, Programme, Rules, Terminal
 from ledger.rendering import Renderer
 from ledger.submission import Refusal, Submission
@@ -65,7 +64,6 @@ class _InForce(NamedTuple):
     from_ms: int
     until_ms: int
     rules: Rules
-    days: BusinessDay
     day: int
     terms: tuple[int, ...]
     active_day: int
@@ -157,8 +155,7 @@ class Dispatcher:
         if network is None:
             return None
         rules = network.rules_at(now_ms)
-        days = BusinessDay(programme.zone)
-        day = days.day(now_ms)
+        day = programme.day(now_ms)
         active_day, expiry_day = rules.earning_days(day)
         until_ms = (now_ms // _MINUTE_MS + 1) * _MINUTE_MS
         later = [each.valid_from_ms for each in network.rules if now_ms < each.valid_from_ms < until_ms]
@@ -168,7 +165,6 @@ class Dispatcher:
             from_ms=now_ms,
             until_ms=min([until_ms, *later]),
             rules=rules,
-            days=days,
             day=day,
             terms=rules.terms,
             active_day=active_day,
@@ -204,7 +200,7 @@ class Dispatcher:
         rules = in_force.network.rules_at(sale_ms)
         submission.sale_ms = sale_ms
         submission.terms = rules.terms
-        submission.active_day, submission.expiry_day = rules.earning_days(in_force.days.day(sale_ms))
+        submission.active_day, submission.expiry_day = rules.earning_days(in_force.programme.day(sale_ms))
 
     def _take_new_card(self, request: Any, submission: Submission) -> bool:
         card = request.new_card

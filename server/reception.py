@@ -11,7 +11,6 @@ from typing import Protocol
 
 import structlog
 
-from ledger.business_day import BusinessDay
 from ledger.programme import Programme, Terminal
 from protocol.codes import Goodbye
 from protocol.scram import ITERATIONS_MIN, Credentials, decoy_credentials
@@ -206,7 +205,7 @@ class Reception:
         network = programme.networks.get(terminal.network_id)
         if network is None or not network.rules_at(now_ms).terminal_day_points_max:
             return None
-        return BusinessDay(programme.zone).day(now_ms)
+        return programme.day(now_ms)
 
     def reconnect_after_ms(self) -> int:
         """Return once to twice the setting, so that registers that were sent away do not all come back at once."""

@@ -6,6 +6,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from ledger.business_day import BusinessDay
 from ledger.programme import Network, Programme, Rules, Terminal
 from ledger.submission import Refusal, Submission
 from protocol.answers import Answer, encode_body
@@ -76,7 +77,7 @@ class Ledger:
 
     def __init__(self, *rules: Rules, zone: str = "UTC") -> None:
         network = Network(7, 3, "Corner shops", "EUR", rules or (Rules(0, earn_rate_bp=500),))
-        self.programme = Programme(1, {7: network}, ZoneInfo(zone))
+        self.programme = Programme(1, {7: network}, BusinessDay(ZoneInfo(zone)))
         self.submitted: list[Submission] = []
 
     def submit(self, submission: Submission) -> None:
@@ -280,13 +281,13 @@ def test_the_day_is_the_programmes_day_and_changes_at_its_midnight() -> None:
 def test_a_replaced_programme_holds_at_once(desk: Desk) -> None:
     desk.take(ONE_OF_EACH[0])
     network = Network(7, 3, "Corner shops", "USD", (Rules(0, earn_rate_bp=700),))
-    desk.ledger.programme = Programme(2, {7: network}, ZoneInfo("UTC"))
+    desk.ledger.programme = Programme(2, {7: network}, BusinessDay(ZoneInfo("UTC")))
     submission = desk.take(ONE_OF_EACH[1])
     assert (submission.terms[0], submission.currency_ok) == (700, False)
 
 
 def test_a_network_that_has_vanished_is_busy_not_a_crash(desk: Desk) -> None:
-    desk.ledger.programme = Programme(2, {}, ZoneInfo("UTC"))
+    desk.ledger.programme = Programme(2, {}, BusinessDay(ZoneInfo("UTC")))
     desk.send(ONE_OF_EACH[0])
     assert [code for code, _, _ in desk.register.errors] == [ErrorCode.BUSY]
 
