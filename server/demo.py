@@ -10,11 +10,9 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
-import asyncpg
-
 from ledger.greetings import encrypt
-from ledger.journal.enrolment import Enrolled, enrol
-from ledger.journal.onboarding import Onboarding
+from ledger.journal.enrolment import Enrolled
+from ledger.journal.onboarding import Onboarding, onboarding
 from ledger.journal.partitioning import ensure_partitions
 from ledger.ledger import Engines, Ledger, Place, wall_clock_ms
 from ledger.programme import Rules
@@ -23,10 +21,10 @@ from protocol.codes import CardKind, Message
 from server.answers import AnswerRenderer
 from server.dispatch import token_hash
 from server.errors import OperatorError
+from server.ledger_limits import ledger_limits, partition_count
 from server.programme_setup import add_terminal, credentials_of, ean13_numbers, new_card, new_secret
 from server.secrets import Secrets
 from server.settings import Settings
-from server.worker import ledger_limits
 
 TERMINALS_FILE = "terminals.toml"
 FIRST_CARD = "200000000001"
@@ -35,8 +33,15 @@ _OPENING_PATIENCE_S = 30.0
 
 _EVERYTHING = tuple(int(op) for op in Message if Message.BALANCE <= op <= Message.REPLACE)
 _EARN_ONLY = (int(Message.BALANCE), int(Message.EARN), int(Message.REFUND))
-_SLIP = ("Points spent: {spent}", "Points earned: {earned}", "Points returned: {given_back}", "Points taken back: {taken_back}",
-         "Points held: {held}", "Balance: {available}", "{expiring} points expire on {expiring_on}")  # fmt: skip
+_SLIP = (
+    "Points spent: {spent}",
+    "Points earned: {earned}",
+    "Points returned: {given_back}",
+    "Points taken back: {taken_back}",
+    "Points held: {held}",
+    "Balance: {available}",
+    "{expiring} points expire on {expiring_on}",
+)
 _NAMES = ("Anna", "Boris", "Clara", "Daniel", "Elena", "Farid", "Greta", "Hugo", "Irina", "Jakob")
 
 
@@ -79,67 +84,58 @@ async def create(settings: Settings, secrets: Secrets) -> None:
     if settings.postgres_url is None or settings.redis_url is None:
         raise OperatorError("the demo programme needs postgres_url and redis_url")
     postgres_url = settings.postgres_url.get_secret_value()
-    connection = await asyncpg.connect(postgres_url)
-    try:
-        await _create_programme(connection, settings.data_dir / TERMINALS_FILE)
-        numbers = ean13_numbers(FIRST_CARD, MEMBERS)
-        cards = [new_card(CardKind.EAN13, number, secrets.token_key, active=True) for number in numbers]
-        async with connection.transaction():
-            enrolled = await enrol(connection, cards)
-            await _name(connection, enrolled, secrets.personal_key)
-        opened = await connection.fetchval("SELECT count(*) FROM entry WHERE seq = 1")
-    finally:
-        await connection.close()
+    numbers = ean13_numbers(FIRST_CARD, MEMBERS)
+    async with onboarding(postgres_url) as to:
+        await _create_programme(to, settings.data_dir / TERMINALS_FILE)
+        enrolled = await to.cards(
+            [new_card(CardKind.EAN13, number, secrets.token_key, active=True) for number in numbers]
+        )
+        await _name(to, enrolled, secrets.personal_key)
+        opened = await to.accounts_in_use()
     if opened < MEMBERS:
         await _open(settings, secrets, numbers)
 
 
-async def _create_programme(connection: asyncpg.Connection, file: Path) -> None:
-    """Create what is missing; the file with the secrets is written before the rows that they belong to are committed."""
-    known = tomllib.loads(file.read_text()).get("terminals", {}) if file.exists() else {}
+def _known_terminals(file: Path) -> dict[str, dict[str, str]]:
+    return dict(tomllib.loads(file.read_text()).get("terminals", {})) if file.exists() else {}
+
+
+async def _create_programme(to: Onboarding, file: Path) -> None:
+    """Create what is missing; the secrets are written down before the rows that they belong to are committed."""
+    known = _known_terminals(file)
     found = {code: str(entry["secret"]) for code, entry in known.items()}
-    async with connection.transaction():
-        if await connection.fetchval("SELECT EXISTS (SELECT FROM partner)"):
-            await _renew_lost_secrets(connection, found)
-        else:
-            for chain in _CHAINS:
-                found |= await _create_chain(Onboarding(connection), chain)
-        if found.keys() != known.keys() or any(known[code]["secret"] != secret for code, secret in found.items()):
-            _write_private(file, "".join(f'[terminals."{code}"]\nsecret = "{found[code]}"\n\n' for code in found))
+    if await to.has_partners():
+        await _renew_lost_secrets(to, found)
+    else:
+        for chain in _CHAINS:
+            found |= await _create_chain(to, chain)
+    if found != {code: entry["secret"] for code, entry in known.items()}:
+        _write_private(file, "".join(f'[terminals."{code}"]\nsecret = "{found[code]}"\n\n' for code in found))
 
 
-async def _create_chain(onboarding: Onboarding, chain: _Chain) -> dict[str, str]:
-    network_id = await onboarding.network(await onboarding.partner(chain.partner), chain.network, "EUR")
-    await onboarding.rules(network_id, chain.rules)
+async def _create_chain(to: Onboarding, chain: _Chain) -> dict[str, str]:
+    network_id = await to.network(await to.partner(chain.partner), chain.network, "EUR")
+    await to.rules(network_id, chain.rules)
     made = {}
     for store, codes in chain.stores.items():
-        store_id = await onboarding.store(network_id, store)
+        store_id = await to.store(network_id, store)
         for code in codes:
-            made[code] = await add_terminal(onboarding, store_id, code, chain.permitted)
+            made[code] = await add_terminal(to, store_id, code, chain.permitted)
     return made
 
 
-async def _renew_lost_secrets(connection: asyncpg.Connection, found: dict[str, str]) -> None:
+async def _renew_lost_secrets(to: Onboarding, found: dict[str, str]) -> None:
     """Give the demo's terminals new secrets when the file that held them is gone: nobody else knows them."""
     for code in (code for chain in _CHAINS for codes in chain.stores.values() for code in codes):
-        if code not in found and await connection.fetchval("SELECT EXISTS (SELECT FROM terminal WHERE code = $1)", code):
-            found[code] = new_secret()
-            made = credentials_of(found[code])
-            await connection.execute(
-                "UPDATE terminal SET salt = $2, iterations = $3, stored_key = $4, server_key = $5 WHERE code = $1",
-                code,
-                made.salt,
-                made.iterations,
-                made.stored_key,
-                made.server_key,
-            )
+        secret = new_secret()
+        if code not in found and await to.renew(code, credentials_of(secret)):
+            found[code] = secret
 
 
-async def _name(connection: asyncpg.Connection, enrolled: list[Enrolled], personal_key: bytes) -> None:
-    onboarding = Onboarding(connection)
+async def _name(to: Onboarding, enrolled: list[Enrolled], personal_key: bytes) -> None:
     for position, member in enumerate(enrolled):
         name = _NAMES[position % len(_NAMES)]
-        await onboarding.greeting(member.account, encrypt(personal_key, member.account, name))
+        await to.greeting(member.account, encrypt(personal_key, member.account, name))
 
 
 def _write_private(file: Path, text: str) -> None:
@@ -174,14 +170,20 @@ class _Counter:
 
 async def _open(settings: Settings, secrets: Secrets, numbers: list[str]) -> None:
     """Let every member earn on a first purchase, through the ledger like any other request."""
-    await ensure_partitions(settings.postgres_url.get_secret_value(), settings.partition_count)  # type: ignore[union-attr]
+    await ensure_partitions(settings.postgres_url.get_secret_value(), partition_count(settings))  # type: ignore[union-attr]
     engines = Engines(
         settings.postgres_url.get_secret_value(),  # type: ignore[union-attr]
         settings.redis_url.get_secret_value(),  # type: ignore[union-attr]
         secrets.seal_key,
         secrets.personal_key,
     )
-    ledger = Ledger(engines, Place("demo"), ledger_limits(settings), AnswerRenderer(lambda: ledger.programme), _nowhere)
+    ledger = Ledger(
+        engines,
+        Place("demo"),
+        ledger_limits(settings),
+        AnswerRenderer(lambda: ledger.programme, wall_clock_ms),
+        _nowhere,
+    )
     await ledger.start()
     try:
         async with asyncio.timeout(_OPENING_PATIENCE_S):

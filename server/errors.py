@@ -1,3 +1,7 @@
+TRACEBACK_VARIABLE = "TILLWIRE_TRACEBACK"
+"""With it the command line shows where an unexpected error came from."""
+
+
 class OperatorError(Exception):
     """A condition that the operator can mend; its text is one sentence that says what to do.
 

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import SecretStr, ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 
-from server.errors import UsageError
+from server.errors import TRACEBACK_VARIABLE, UsageError
 from server.settings import Settings
 
 PREFIX = "TILLWIRE_"
@@ -92,7 +92,7 @@ def _check_name(name: str, origin: str) -> None:
 
 def _unknown_variables() -> tuple[str, ...]:
     # Not an error: orchestrators inject variables such as TILLWIRE_SERVICE_HOST for a service of that name.
-    known = {PREFIX + name.upper() for name in Settings.model_fields} | {CONFIG_VARIABLE}
+    known = {PREFIX + name.upper() for name in Settings.model_fields} | {CONFIG_VARIABLE, TRACEBACK_VARIABLE}
     return tuple(
         sorted(
             name

@@ -53,7 +53,11 @@ class Supervisor:
         worker_module: str = "server.worker",
     ) -> None:
         self._settings = settings
-        self._handover = control_line(to_handover(settings), secrets.to_handover())
+        # Socket paths end at 107 bytes, so this is not under data_dir.
+        self._folder = Path(tempfile.mkdtemp(prefix="tillwire-"))
+        self._metrics_folder = self._folder / "metrics"
+        self._metrics_folder.mkdir()
+        self._handover = control_line(to_handover(settings), secrets.to_handover(), self._folder)
         self._revive = revive
         self._module = worker_module
         self._socket: socket.socket | None = None
@@ -64,7 +68,6 @@ class Supervisor:
         self._exit_code = 0
         self._engine_trouble: str | None = None
         self._ticked_at_s = time.monotonic()
-        self._metrics_folder = Path(tempfile.mkdtemp(prefix="tillwire-metrics-"))
         self.on_ready: Callable[[], None] | None = None
         """Called once, when every worker has been ready."""
 
@@ -109,7 +112,7 @@ class Supervisor:
         if self._socket is not None:
             self._socket.close()
             self._socket = None
-        shutil.rmtree(self._metrics_folder, ignore_errors=True)
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     def process_health(self) -> dict[str, Any]:
         """Tell how the process is; may be called from any thread.

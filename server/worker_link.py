@@ -3,7 +3,8 @@
 A worker is started as `python -m server.worker --index I --listen-fd N --control-fd R --status-fd W`.
 
 - The listening socket is bound by the supervisor and shared by all workers.
-- The control pipe carries one JSON line: settings and secret keys, which therefore stand in no argument or environment.
+- The control pipe carries one JSON line: settings and secret keys, which therefore stand in no argument or environment,
+  and a private folder that all workers of this supervisor share.
   It then stays open for the supervisor's life; its end means that the supervisor is gone.
 - On the status pipe the worker writes JSON lines, once a second even if nothing changed:
   `{"index": 0, "state": "ready", "down": [], "detail": {...}}`.
@@ -17,6 +18,7 @@ import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -71,9 +73,9 @@ def arguments(index: int, listen_fd: int, control_fd: int, status_fd: int) -> li
     return [word for name, value in words.items() for word in (f"--{name}", str(value))]
 
 
-def control_line(settings: Mapping[str, Any], secrets: Mapping[str, str]) -> bytes:
+def control_line(settings: Mapping[str, Any], secrets: Mapping[str, str], folder: Path) -> bytes:
     """Return what the supervisor writes into the control pipe; see `to_handover` of both."""
-    return orjson.dumps({"settings": settings, "secrets": secrets}) + b"\n"
+    return orjson.dumps({"settings": settings, "secrets": secrets, "folder": str(folder)}) + b"\n"
 
 
 class WorkerLink:
@@ -92,6 +94,8 @@ class WorkerLink:
         handed_down = orjson.loads(self._first_control_line())
         self.settings = Settings.model_validate(handed_down["settings"])
         self.secrets = Secrets.from_handover(handed_down["secrets"])
+        self.folder = Path(handed_down["folder"])
+        """Open to this user only, gone with the supervisor: for sockets between workers. Its path is short."""
         self.listen_socket = socket.socket(fileno=given.listen_fd)
         """Bound and listening. Pass it to the event loop's server, which closes it when draining begins."""
         self.listen_socket.setblocking(False)

@@ -9,6 +9,8 @@ from importlib import resources
 
 import asyncpg
 
+from ledger.journal.writer import DOWN
+
 _LOCK_KEY = 7411_0001
 _POLL_S = 0.1
 
@@ -49,9 +51,13 @@ def available() -> list[Migration]:
 async def run(postgres_url: str) -> list[str]:
     """Bring the database to this release; return the names of the migrations applied now.
 
-    Raises MigrationError when an applied migration differs from its file or comes from a later release.
+    Raises MigrationError when PostgreSQL cannot be reached, or when an applied migration differs from its file or comes
+    from a later release.
     """
-    connection = await asyncpg.connect(postgres_url)
+    try:
+        connection = await asyncpg.connect(postgres_url)
+    except (*DOWN, asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError) as error:
+        raise MigrationError(f"PostgreSQL cannot be used: {error}") from error
     try:
         # A blocking lock would deadlock with CREATE INDEX CONCURRENTLY in a parallel starter, so the lock is polled.
         while not await connection.fetchval("SELECT pg_try_advisory_lock($1)", _LOCK_KEY):  # noqa: ASYNC110

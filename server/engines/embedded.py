@@ -1,7 +1,10 @@
 """The engines of `tillwire up`: started unless a setting names them, under one folder that one process owns."""
 
+import contextlib
 import fcntl
+import json
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +17,17 @@ from pydantic import SecretStr
 from server.engines.account import make_passable
 from server.engines.broker import EmbeddedBroker
 from server.engines.child import EngineError
+from server.engines.keyfile import write_private
 from server.engines.ports import PortTakenError
 from server.engines.postgres import EmbeddedPostgres
 from server.engines.valkey import EmbeddedValkey
 from server.settings import Settings
+
+_LOCK_FILE = "lock"
+_LOCK_TRIES = 10
+_LOCK_POLL_S = 0.02
+# For commands that are run beside `tillwire up`; mode 0600, because of the passwords.
+_URLS_FILE = "urls.json"
 
 
 class Engine(Protocol):
@@ -86,6 +96,10 @@ class EmbeddedEngines:
         except BaseException:
             self.stop()
             raise
+        if urls:
+            write_private(
+                self._folder / _URLS_FILE, json.dumps({name: url.get_secret_value() for name, url in urls.items()})
+            )
         return self._settings.model_copy(update=urls)
 
     def stop(self) -> None:
@@ -93,8 +107,14 @@ class EmbeddedEngines:
         while self._running:
             self._running.popitem()[1].stop()
         if self._lock is not None:
+            (self._folder / _URLS_FILE).unlink(missing_ok=True)
             os.close(self._lock)
             self._lock = None
+
+    @property
+    def running(self) -> bool:
+        """Whether any engine was started here and not stopped."""
+        return bool(self._running)
 
     def revive(self) -> list[str]:
         """Start every engine that has died again, on its port and data, and return their names."""
@@ -145,9 +165,9 @@ class EmbeddedEngines:
         if self._lock is not None:
             return
         make_passable(self._folder)
-        lock = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        lock = os.open(self._folder / _LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock_patiently(lock)
         except BlockingIOError:
             owner = os.read(lock, 32).decode(errors="replace").strip()
             os.close(lock)
@@ -155,3 +175,36 @@ class EmbeddedEngines:
         os.ftruncate(lock, 0)
         os.write(lock, str(os.getpid()).encode())
         self._lock = lock
+
+
+def _lock_patiently(lock: int) -> None:
+    # A command that looks whether the folder is in use holds the lock for an instant.
+    for _ in range(_LOCK_TRIES - 1):
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        time.sleep(_LOCK_POLL_S)
+    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def attached(settings: Settings) -> Settings:
+    """Return settings whose missing URLs are those of the `tillwire up` that uses `data_dir`, if one runs now."""
+    folder = settings.data_dir.absolute()
+    try:
+        lock = os.open(folder / _LOCK_FILE, os.O_RDONLY)
+    except OSError:
+        return settings
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        pass  # It runs.
+    else:
+        return settings
+    finally:
+        os.close(lock)
+    try:
+        urls = json.loads((folder / _URLS_FILE).read_text())
+    except (OSError, ValueError):
+        return settings  # It is still starting, or belongs to another user.
+    missing = {name: SecretStr(url) for name, url in urls.items() if getattr(settings, name, None) is None}
+    return settings.model_copy(update=missing)

@@ -156,6 +156,15 @@ def test_the_heartbeat() -> None:
     ]
 
 
+def test_asking_again_does_not_keep_a_dead_line_alive() -> None:
+    connection = ready()
+    connection.ping(1_000)
+    connection.ping(20_000)
+    (closed,) = connection.handle_timeout(21_000)
+    assert isinstance(closed, Closed)
+    assert closed.reason == Goodbye.IDLE
+
+
 def test_any_byte_is_a_sign_of_life() -> None:
     connection = ready()
     connection.ping(1_000)

@@ -1,5 +1,8 @@
 """SCRAM against the scramp package as an independent peer; the exchanges themselves are among the vectors."""
 
+import base64
+import hmac
+
 import pytest
 from scramp import ScramClient, ScramException, ScramMechanism
 
@@ -110,6 +113,19 @@ def test_a_proof_is_worth_nothing_under_another_server_nonce() -> None:
         second.verify(final)
     with pytest.raises(AuthenticationFailed):
         second.verify(final.replace("server-nonce-1", "server-nonce-2"))
+
+
+def test_even_who_knows_the_secret_must_sign_this_nonce() -> None:
+    client = ClientExchange("T-0001", SECRET, "client-nonce")
+    server = ServerExchange(client.client_first)
+    server_first = server.challenge(KNOWN, "server-nonce")
+    without_proof = "c=biws,r=client-nonceOTHER"
+    message = f"n=T-0001,r=client-nonce,{server_first},{without_proof}".encode()
+    client_key = hmac.digest(salted_key(SECRET, SALT, ITERATIONS_MIN).key, b"Client Key", "sha256")
+    signature = hmac.digest(KNOWN.stored_key, message, "sha256")
+    proof = bytes(left ^ right for left, right in zip(client_key, signature, strict=True))
+    with pytest.raises(AuthenticationFailed):
+        server.verify(f"{without_proof},p={base64.b64encode(proof).decode()}")
 
 
 def test_no_secret_is_shown() -> None:

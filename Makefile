@@ -1,0 +1,74 @@
+# Everything a person or the CI runs. Needs make, git and Python 3.11 to 3.13 with venv; the rest comes into .venv.
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet
+# The first Python that is new enough; set PYTHON to choose another. Engine wheels exist for 3.11 to 3.13.
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check fix replay lock image clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: $(VENV)/.project ## install what is needed, start engines, a demo programme and the server; Ctrl-C stops
+	@$(BIN)/tillwire up $(RUN_ARGS)
+
+test: $(VENV)/.dev $(VENV)/.project ## run the whole test suite on engines of its own (TEST_ARGS="-k name")
+	@$(BIN)/python -m pytest $(TEST_ARGS)
+
+check: $(VENV)/.dev $(VENV)/.project ## format, lint, types, import rules, unit tests; changes nothing
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/ruff check --quiet .
+	$(BIN)/mypy --no-error-summary
+	$(BIN)/lint-imports --no-logo | tail -n 1
+	$(BIN)/python -m pytest -q tests/unit
+
+fix: $(VENV)/.dev $(VENV)/.project ## format, mend what the linter can, write generated pages anew
+	$(BIN)/ruff check --fix --quiet . || true
+	$(BIN)/ruff format --quiet .
+	$(BIN)/python -m server.settings_table > docs/settings.md.new && mv docs/settings.md.new docs/settings.md
+
+replay: $(VENV)/.dev $(VENV)/.project ## send a year of real sales through the server (REPLAY_ARGS="--weeks 1-4")
+	@$(BIN)/tillwire replay $(REPLAY_ARGS)
+
+lock: ## resolve the dependencies of pyproject.toml anew into both lock files
+	@test -x .venv.lock/bin/uv || { $(PYTHON) -m venv .venv.lock && .venv.lock/bin/python -m pip install --quiet uv; }
+	$(COMPILE) --extra embedded --extra build -o requirements.lock
+	$(COMPILE) --all-extras -o requirements-dev.lock
+
+image: ## build the container image
+	docker build --tag tillwire .
+
+clean: ## remove what was installed and cached; the folder data stays
+	rm -rf $(VENV) .venv.lock build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+COMPILE := .venv.lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --no-annotate --no-header pyproject.toml
+
+# Stamps: each is newer than what it was made from, so that a second run installs nothing.
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "make: Python 3.11 or later is not installed" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "make: $(PYTHON) lacks venv: apt-get install python3-venv" >&2; exit 1; }
+	@echo "creating $(VENV) with $(PYTHON) ..."
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.run: requirements.lock | $(BIN)/python
+	@echo "installing requirements.lock ..."
+	@$(PIP) install --require-hashes -r requirements.lock
+	@touch $@
+
+# It contains all of requirements.lock, so that is done as well.
+$(VENV)/.dev: requirements-dev.lock | $(BIN)/python
+	@echo "installing requirements-dev.lock ..."
+	@$(PIP) install --require-hashes -r requirements-dev.lock
+	@touch $(VENV)/.run $@
+
+$(VENV)/.project: pyproject.toml | $(VENV)/.run
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# A newer lock must be installed even though the project itself need not be.
+run: $(VENV)/.run
