@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncpg
 
-from ledger.journal.writer import LOCK_CLASS
+from ledger.journal.writer import DOWN, LOCK_CLASS, JournalDown
 
 
 class WorkersRunning(Exception):  # noqa: N818 - it says what is the matter
@@ -15,9 +15,12 @@ async def ensure_partitions(postgres_url: str, count: int) -> bool:
     """Bring the number of partitions to `count`; return whether it was changed.
 
     A change voids what Redis remembers, because accounts move between partitions. Raises WorkersRunning when that is
-    needed while a worker holds a partition.
+    needed while a worker holds a partition, and JournalDown.
     """
-    connection = await asyncpg.connect(postgres_url)
+    try:
+        connection = await asyncpg.connect(postgres_url)
+    except DOWN as error:
+        raise JournalDown(str(error)) from error
     try:
         async with connection.transaction():
             before = await connection.fetchval("SELECT partitions FROM programme FOR UPDATE")
