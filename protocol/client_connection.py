@@ -39,7 +39,6 @@ class ClientConnection:
     __slots__ = (
         "_deadline_ms",
         "_exchange",
-        "_heard_ms",
         "_out",
         "_pinged_ms",
         "_pings",
@@ -69,7 +68,7 @@ class ClientConnection:
         self._reader = FrameReader(frame_bytes_max)
         self._waiting: set[bytes] = set()
         self._deadline_ms = now_ms + handshake_timeout_ms
-        self._heard_ms = self._sent_ms = now_ms
+        self._sent_ms = now_ms
         self._pinged_ms: int | None = None
         self._pings = 0
         self._reconnect_after_ms = 0
@@ -133,7 +132,6 @@ class ClientConnection:
         found: list[ClientEvent] = []
         if self.closed or not data:
             return found
-        self._heard_ms = now_ms
         self._pinged_ms = None
         try:
             for payload in self._reader.feed(data):

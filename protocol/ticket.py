@@ -13,6 +13,9 @@ NO_DEADLINE_MS = 2**62
 """Later than any clock will show."""
 
 
+_FINAL_ERRORS = frozenset({ErrorCode.MALFORMED, ErrorCode.UNSUPPORTED, ErrorCode.ID_REUSED})
+
+
 @dataclass(frozen=True, slots=True)
 class Reply(Answer):
     """An answer with the id it belongs to.
@@ -76,6 +79,11 @@ class Refused(Unanswered):
         super().__init__(request_id, f"the server said ERROR {name}: {text}")
         self.code = code
         self.text = text
+
+    @property
+    def final(self) -> bool:
+        """Whether sending the same again is of no use."""
+        return self.code in _FINAL_ERRORS
 
 
 class InDoubt(Unanswered):

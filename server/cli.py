@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from server import commands_database, commands_replay, commands_run, commands_settings
+from server import commands_database, commands_programme, commands_replay, commands_run, commands_settings
 from server.errors import TRACEBACK_VARIABLE, OperatorError
 from server.invocation import Invocation, assignments, say, tell
 
@@ -24,7 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for commands in (commands_run, commands_database, commands_settings, commands_replay):
+for commands in (commands_run, commands_database, commands_programme, commands_settings, commands_replay):
     commands.register(app)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hashlib import blake2b
 from typing import Any, NamedTuple, Protocol
 
-from ledger.programme import Network, Programme, Terminal
+from ledger.programme import Network, Programme, Rules, Terminal
 from ledger.rendering import Renderer
 from ledger.submission import Refusal, Submission
 from protocol import tokens
@@ -19,6 +19,7 @@ TOKEN_BYTES = 16
 # SPEC.md, no answer: every doubt has a way out, so these two need no permission. Whose request the original was is
 # checked by the decision.
 ALWAYS_PERMITTED = frozenset({int(Message.REVERSE), int(Message.STATUS)})
+_BALANCE = int(Message.BALANCE)
 _EARN = int(Message.EARN)
 _REPLACE = int(Message.REPLACE)
 _MINUTE_MS = 60_000
@@ -62,11 +63,11 @@ class _InForce(NamedTuple):
     network: Network
     from_ms: int
     until_ms: int
+    rules: Rules
     day: int
     terms: tuple[int, ...]
     active_day: int
     expiry_day: int
-    terminal_day_points_max: int
 
 
 def token_hash(canonical: str, token_key: bytes) -> bytes:
@@ -100,16 +101,10 @@ class Dispatcher:
             return
         plan = PLAN_OF[type(request)]
         op = plan.op
-        in_force = self._in_force.get(terminal.network_id)
-        if (
-            in_force is None
-            or in_force.programme is not self._ledger.programme
-            or not in_force.from_ms <= at.now_ms < in_force.until_ms
-        ):
-            in_force = self._look_up(terminal.network_id, at.now_ms)
-            if in_force is None:
-                pending.refuse(request_id, Refusal.BUSY, self._limits.busy_retry_after_ms)
-                return
+        in_force = self._holds_now(terminal.network_id, at.now_ms)
+        if in_force is None:
+            pending.refuse(request_id, Refusal.BUSY, self._limits.busy_retry_after_ms)
+            return
         permitted = op in terminal.permitted or op in ALWAYS_PERMITTED
         token = request.card.token
         if token is None:
@@ -137,13 +132,21 @@ class Dispatcher:
             submission.active_day = in_force.active_day
             submission.expiry_day = in_force.expiry_day
             if op == _EARN and request.offline:  # type: ignore[attr-defined]
-                self._take_advice(request, submission, in_force.network, at.now_ms)
+                self._take_advice(request, submission, in_force, at.now_ms)
+        elif op == _BALANCE:
+            submission.greeting = in_force.rules.greeting
         elif op == _REPLACE and not self._take_new_card(request, submission):
             self._decline(request_id, op, terminal, permitted, pending)
             return
         if plan.spends and submission.points and not self._take_room(submission, in_force, pending):
             return
         self._ledger.submit(submission)
+
+    def _holds_now(self, network_id: int, now_ms: int) -> _InForce | None:
+        found = self._in_force.get(network_id)
+        if found is not None and found.programme is self._ledger.programme and found.from_ms <= now_ms < found.until_ms:
+            return found
+        return self._look_up(network_id, now_ms)
 
     def _look_up(self, network_id: int, now_ms: int) -> _InForce | None:
         """Work out what holds for a network now; rules and days change on whole minutes or on the rules' own moment."""
@@ -161,11 +164,11 @@ class Dispatcher:
             network=network,
             from_ms=now_ms,
             until_ms=min([until_ms, *later]),
+            rules=rules,
             day=day,
             terms=rules.terms,
             active_day=active_day,
             expiry_day=expiry_day,
-            terminal_day_points_max=rules.terminal_day_points_max,
         )
         return found
 
@@ -188,16 +191,16 @@ class Dispatcher:
         submission.currency_ok = receipt.currency == in_force.network.currency
         return True
 
-    def _take_advice(self, request: Any, submission: Submission, network: Network, now_ms: int) -> None:
+    def _take_advice(self, request: Any, submission: Submission, in_force: _InForce, now_ms: int) -> None:
         """Let an advice count by the time of the sale: rate and days are those of back then (SPEC.md, EARN)."""
         sale_ms: int = request.sale_time_ms
         if sale_ms > now_ms + self._limits.advice_future_max_ms:
             submission.time_ok = False
             return
-        rules = network.rules_at(sale_ms)
+        rules = in_force.network.rules_at(sale_ms)
         submission.sale_ms = sale_ms
         submission.terms = rules.terms
-        submission.active_day, submission.expiry_day = rules.earning_days(self._ledger.programme.day(sale_ms))
+        submission.active_day, submission.expiry_day = rules.earning_days(in_force.programme.day(sale_ms))
 
     def _take_new_card(self, request: Any, submission: Submission) -> bool:
         card = request.new_card
@@ -211,11 +214,12 @@ class Dispatcher:
     def _take_room(self, submission: Submission, in_force: _InForce, pending: Pending) -> bool:
         """Reserve daily room of the terminal; while the journal's figure is being read, ask the register to wait."""
         terminal_id = submission.terminal_id
-        room = self._room.room(terminal_id, in_force.day, in_force.terminal_day_points_max)
+        room = self._room.room(terminal_id, in_force.day, in_force.rules.terminal_day_points_max)
         if room is None:
             pending.refuse(submission.request_id, Refusal.BUSY, _ROOM_UNKNOWN_RETRY_MS)
             return False
         submission.terminal_room = room
         if room != UNLIMITED:
+            submission.limited_day = in_force.day
             pending.reservation = self._room.reserve(terminal_id, min(room, submission.points))
         return True

@@ -1,22 +1,19 @@
 """What a worker counts, for Prometheus. The hot path adds to plain numbers; `flush` hands them over now and then.
 
 With `PROMETHEUS_MULTIPROC_DIR` set in a worker's environment, every worker keeps its numbers in files of that folder
-and whoever is scraped adds them up (`collected`).
+and the supervisor adds them up.
 """
 
 from __future__ import annotations
 
-import os
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from protocol.codes import OPERATION_FIRST, OPERATION_LAST, ErrorCode, Goodbye, Message, Outcome
 
-MULTIPROCESS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 LATENCY_BOUNDS_S = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.0, 2.0, 5.0, 30.0)
 _OPERATIONS = tuple(op for op in Message if OPERATION_FIRST <= op <= OPERATION_LAST)
 
@@ -163,18 +160,3 @@ def _name(codes: type[Message | Outcome | ErrorCode | Goodbye], value: int) -> s
         return codes(value).name
     except ValueError:
         return "other"
-
-
-def collected(registry: CollectorRegistry | None = None) -> bytes:
-    """Return the numbers of all workers in Prometheus's text format; `registry` serves a process of its own."""
-    if registry is None:
-        registry = CollectorRegistry()
-        if os.environ.get(MULTIPROCESS_VARIABLE):
-            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-    return generate_latest(registry)
-
-
-def worker_gone(pid: int) -> None:
-    """Take a dead worker's momentary figures out of the sum; what it counted stays."""
-    if os.environ.get(MULTIPROCESS_VARIABLE):
-        mark_process_dead(pid)  # type: ignore[no-untyped-call]

@@ -33,10 +33,11 @@ from server.peer_frames import (
 OUTSTANDING_MAX = 8192
 UNSENT_BYTES_MAX = 16 * 1024 * 1024
 BUSY_RETRY_MS = 50
-RECONNECT_DELAY_MAX_S = 2.0
+CONNECT_TIMEOUT_S = 2.0
 # How long after its deadline a forwarded submission may still be answered: its commit can be under way.
 GRACE_S = 10.0
 _SWEEP_S = 1.0
+_DRAIN_POLL_S = 0.01
 
 _log = structlog.get_logger(subject="peer link")
 
@@ -44,20 +45,21 @@ _log = structlog.get_logger(subject="peer link")
 class _Outgoing(asyncio.Protocol):
     """The sending end: forwards submissions to one worker and hands its replies to those who wait."""
 
-    def __init__(self, address: str, outstanding_max: int) -> None:
+    def __init__(self, address: str, outstanding_max: int, gone: Callable[[_Outgoing], None]) -> None:
         self.address = address
         self._outstanding_max = outstanding_max
+        self._gone = gone
         self._transport: asyncio.Transport | None = None
         self._waiting: dict[int, Submission] = {}
         self._unsent: list[list[Any]] = []
         self._tag = 0
         self._flush_due = False
         self._reader = PeerFrameReader()
-        self.lost = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)  # noqa: S101 - an assertion that stays on
         self._transport = transport
+        self._flush()
 
     def forward(self, submission: Submission) -> None:
         """Send a submission with the next batch, or refuse it as BUSY past the bound."""
@@ -67,7 +69,7 @@ class _Outgoing(asyncio.Protocol):
         self._tag += 1
         self._waiting[self._tag] = submission
         self._unsent.append(carried(self._tag, submission))
-        if not self._flush_due:
+        if self._transport is not None and not self._flush_due:
             self._flush_due = True
             asyncio.get_running_loop().call_soon(self._flush)
 
@@ -110,25 +112,34 @@ class _Outgoing(asyncio.Protocol):
             submission.reply_to.refuse(submission.request_id, Refusal.UNAVAILABLE, 0)
 
     def connection_lost(self, error: Exception | None) -> None:
+        self._transport = None
+        if self._waiting:
+            _log.warning("peer link lost", peer=self.address, refused=len(self._waiting), reason=repr(error))
+        self._end(Refusal.UNAVAILABLE)
+
+    def not_connected(self, error: Exception) -> None:
+        """Take note that there is no way to that worker: nothing was sent, so nothing was done."""
+        _log.warning("peer link refused", peer=self.address, refused=len(self._waiting), reason=repr(error))
+        self._end(Refusal.BUSY)
+
+    def _end(self, refusal: Refusal) -> None:
+        self._gone(self)
         waiting, self._waiting = self._waiting, {}
         self._unsent.clear()
-        self._transport = None
-        if not self.lost.done():
-            self.lost.set_result(None)
-        if waiting:
-            _log.warning("peer link lost", peer=self.address, refused=len(waiting), reason=repr(error))
         for submission in waiting.values():
-            submission.reply_to.refuse(submission.request_id, Refusal.UNAVAILABLE, 0)
+            submission.reply_to.refuse(submission.request_id, refusal, BUSY_RETRY_MS)
 
     @property
-    def open(self) -> bool:
-        """Whether submissions can be forwarded now."""
-        return self._transport is not None and not self._transport.is_closing()
+    def idle(self) -> bool:
+        """Whether nothing is under way."""
+        return not self._waiting
 
     def close(self) -> None:
         """End the link; what is under way is refused."""
         if self._transport is not None:
             self._transport.abort()
+        else:
+            self.not_connected(ConnectionAbortedError("stopped"))
 
 
 class _Incoming(asyncio.Protocol):
@@ -224,7 +235,9 @@ class PeerLinks:
         self._server: asyncio.AbstractServer | None = None
         self._incoming: set[_Incoming] = set()
         self._outgoing: dict[str, _Outgoing] = {}
-        self._keepers: dict[str, asyncio.Task[None]] = {}
+        self._connecting: set[asyncio.Task[None]] = set()
+        self._sweeper: asyncio.Task[None] | None = None
+        self._stopped = False
 
     async def start(self) -> None:
         """Listen on the own address; only this user may connect (mode 0600)."""
@@ -237,60 +250,67 @@ class PeerLinks:
         )
         os.chmod(self.address, 0o600)  # noqa: PTH101
         await self._server.start_serving()
+        self._sweeper = loop.create_task(self._sweep(), name="peer links")
+        self._stopped = False
 
     def forward(self, address: str, submission: Submission) -> bool:
-        """Send a submission to the worker at `address`; False if there is no link (yet: one is being made)."""
-        link = self._outgoing.get(address)
-        if link is None or not link.open:
-            self.connect(address)
+        """Send a submission to the worker at `address`, over a new link if need be; False once stopped.
+
+        Without a way to that worker the submission is refused as BUSY, because nothing was sent.
+        """
+        if self._stopped:
             return False
+        link = self._outgoing.get(address)
+        if link is None:
+            link = self._outgoing[address] = _Outgoing(address, self._outstanding_max, self._gone)
+            task = asyncio.get_running_loop().create_task(self._connect(link), name=f"peer link {address}")
+            self._connecting.add(task)
+            task.add_done_callback(self._connecting.discard)
         link.forward(submission)
         return True
 
-    def connect(self, address: str) -> None:
-        """Make and keep a link to a worker, so that the first submission for it finds one. Returns at once."""
-        keeper = self._keepers.get(address)
-        if keeper is None or keeper.done():
-            self._keepers[address] = asyncio.get_running_loop().create_task(
-                self._keep(address), name=f"peer link {address}"
-            )
+    def _gone(self, link: _Outgoing) -> None:
+        if self._outgoing.get(link.address) is link:
+            del self._outgoing[link.address]
 
-    async def _keep(self, address: str) -> None:
-        delay = 0.05
+    async def _connect(self, link: _Outgoing) -> None:
         loop = asyncio.get_running_loop()
-        while os.path.exists(address):  # noqa: ASYNC240, PTH110 - a stat of a local path, now and then
-            try:
-                _, link = await loop.create_unix_connection(lambda: _Outgoing(address, self._outstanding_max), address)
-            except OSError as error:
-                _log.warning("peer link refused", peer=address, reason=repr(error))
-                await asyncio.sleep(delay)
-                delay = min(delay * 2, RECONNECT_DELAY_MAX_S)
-                continue
-            delay = 0.05
-            self._outgoing[address] = link
-            try:
-                await self._watch(link)
-            finally:
-                del self._outgoing[address]
-                link.close()
-                await link.lost
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                await loop.create_unix_connection(lambda: link, link.address)
+        except OSError as error:
+            link.not_connected(error)
 
-    async def _watch(self, link: _Outgoing) -> None:
-        while not link.lost.done():
-            await asyncio.wait([link.lost], timeout=_SWEEP_S)
-            link.refuse_overdue(time.monotonic())
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(_SWEEP_S)
+            now = time.monotonic()
+            for link in list(self._outgoing.values()):
+                link.refuse_overdue(now)
 
     def health(self) -> dict[str, object]:
         """Return how many workers this one is linked to, in either direction."""
         return {"links_out": len(self._outgoing), "links_in": len(self._incoming)}
 
+    async def drain(self, timeout_s: float) -> None:
+        """Close the own links, on which nothing is under way any more, and wait for the others to close theirs."""
+        for outgoing in list(self._outgoing.values()):
+            if outgoing.idle:
+                outgoing.close()
+        deadline = time.monotonic() + timeout_s
+        while self._incoming and time.monotonic() < deadline:  # noqa: ASYNC110 - a poll now and then ends sooner
+            await asyncio.sleep(_DRAIN_POLL_S)
+
     async def stop(self) -> None:
         """Close everything; what is under way is refused. May be called twice."""
-        keepers = list(self._keepers.values())
-        self._keepers.clear()
-        for keeper in keepers:
-            keeper.cancel()
-        await asyncio.gather(*keepers, return_exceptions=True)
+        self._stopped = True
+        tasks = [*self._connecting, *([self._sweeper] if self._sweeper is not None else [])]
+        self._sweeper = None
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for outgoing in list(self._outgoing.values()):
+            outgoing.close()
         for incoming in list(self._incoming):
             incoming.close()
         server, self._server = self._server, None
@@ -298,6 +318,8 @@ class PeerLinks:
             server.close()
             await server.wait_closed()
             _remove(self.address)
+        # One turn of the loop, in which the transports report that they are closed.
+        await asyncio.sleep(0)
 
 
 def _remove(address: str) -> None:

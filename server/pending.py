@@ -8,12 +8,11 @@ from typing import Any, Protocol
 import msgpack
 
 from ledger.submission import Refusal
-from protocol.codes import ErrorCode, Message, Outcome
+from protocol.codes import ErrorCode, Outcome
 from server.metrics import Metrics
 from server.terminal_room import Reservation, TerminalRoom
 
 _APPROVED_LAST = int(Outcome.APPROVED_PARTIAL)
-_CHANGES_ROOM = frozenset({int(Message.CAPTURE), int(Message.RELEASE), int(Message.REFUND), int(Message.REVERSE)})
 _REFUSAL_TEXTS = {
     int(Refusal.BUSY): "too much under way, not executed",
     int(Refusal.EXPIRED): "the time to live passed, not executed",
@@ -40,15 +39,12 @@ class Pending:
     A connection may send the same id twice before the first answer is out, so this is not looked up by id.
     """
 
-    __slots__ = ("_metrics", "_op", "_room", "_sender", "_started", "_terminal_id", "reservation")
+    __slots__ = ("_metrics", "_op", "_room", "_sender", "_started", "reservation")
 
-    def __init__(
-        self, sender: Sender, op: int, terminal_id: int, started: float, metrics: Metrics, room: TerminalRoom
-    ) -> None:
+    def __init__(self, sender: Sender, op: int, started: float, metrics: Metrics, room: TerminalRoom) -> None:
         """Take whom to tell; `started` is when the request was complete, in seconds of `time.monotonic()`."""
         self._sender = sender
         self._op = op
-        self._terminal_id = terminal_id
         self._started = started
         self._metrics = metrics
         self._room = room
@@ -60,16 +56,14 @@ class Pending:
         self._metrics.answered(self._op, outcome, time.monotonic() - self._started, replayed=replayed)
         if self.reservation is not None:
             self._settle(0 if replayed or outcome > _APPROVED_LAST else points_of(body))
-        elif self._op in _CHANGES_ROOM and outcome <= _APPROVED_LAST:
-            self._room.outdate(self._terminal_id)
         self._sender.send_answer(request_id, replayed, body)
 
     def refuse(self, request_id: bytes, refusal: Refusal, retry_after_ms: int) -> None:
         """Pass a refusal on; points of a request in doubt count as spent until the journal is read again."""
         if self.reservation is not None:
             if refusal == Refusal.UNAVAILABLE:
+                self._room.outdate(self.reservation.terminal_id)
                 self._settle(self.reservation.points)
-                self._room.outdate(self._terminal_id)
             else:
                 self._settle(0)
         self._metrics.refused(self._op, refusal)

@@ -121,7 +121,7 @@ class Session(asyncio.Protocol):
         terminal = self.terminal
         assert terminal is not None  # noqa: S101 - requests come after WELCOME
         request = event.request
-        pending = Pending(self, int(request.op), terminal.terminal_id, at.monotonic, reception.metrics, reception.room)
+        pending = Pending(self, int(request.op), at.monotonic, reception.metrics, reception.room)
         reception.dispatcher.dispatch(request, event.fingerprint, terminal, pending, at)
 
     async def _sign_on(self, code: str) -> None:

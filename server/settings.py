@@ -6,9 +6,8 @@ it from the command line, the environment and one TOML file. A number's name say
 
 from pathlib import Path
 from typing import Annotated, Literal, Self
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 Port = Annotated[int, Field(ge=0, le=65_535)]
 Milliseconds = Annotated[int, Field(gt=0, le=86_400_000)]
@@ -60,15 +59,15 @@ class Process(BaseModel):
     """The shape of the process."""
 
     workers: Annotated[int, Field(ge=1, le=256)] = Field(default=1, description="Worker processes on the one port.")
-    partitions: Annotated[int, Field(ge=1, le=4096)] = Field(
-        default=8,
-        description="Parts of the hot store; each has one journal writer. The same for every worker and host.",
+    partitions: Annotated[int, Field(ge=0, le=4096)] = Field(
+        default=0,
+        description="Parts of the accounts; each is decided and journaled by one worker at a time. 0: one a worker. "
+        "The same for every worker and host.",
     )
     data_dir: Path = Field(default=Path("data"), description="Folder of embedded engines and of generated secrets.")
     secrets_file: Path | None = Field(
         default=None, description="TOML file of the secret keys; without it `secrets.toml` in `data_dir`."
     )
-    timezone: str = Field(default="UTC", description="IANA time zone in which days of the programme begin and end.")
     drain_timeout_ms: Milliseconds = Field(
         default=10_000, description="How long a stopping worker may finish what is in flight before it is killed."
     )
@@ -116,16 +115,12 @@ class Requests(BaseModel):
 
     ttl_default_ms: Milliseconds = Field(default=5_000, description="Deadline of a request that names none.")
     ttl_max_ms: Milliseconds = Field(default=60_000, description="Longest deadline; a longer one is cut to it.")
-    queue_requests_max: Count = Field(default=8_192, description="Requests waiting for a batch; more get ERROR BUSY.")
-    batch_requests_max: Count = Field(default=512, description="Requests decided by one call of the script.")
+    queue_requests_max: Count = Field(
+        default=8_192, description="Requests of a partition that wait for a batch; more get ERROR BUSY."
+    )
+    batch_requests_max: Count = Field(default=256, description="Requests decided by one call of the script.")
     uncommitted_entries_max: Count = Field(
         default=4_096, description="Decided entries of a partition that may wait for PostgreSQL."
-    )
-    outbox_entries_max: Count = Field(
-        default=100_000, description="Entries in a partition's outbox stream; past it nothing more is decided there."
-    )
-    outbox_read_entries_max: Count = Field(
-        default=1_024, description="Entries that recovery reads from an outbox stream at a time."
     )
     load_accounts_max: Count = Field(default=256, description="Cold accounts loaded from PostgreSQL by one query.")
     redecide_attempts_max: Count = Field(
@@ -133,16 +128,13 @@ class Requests(BaseModel):
     )
     busy_retry_after_ms: Milliseconds = Field(default=100, description="What ERROR BUSY tells a register to wait.")
     token_cache_entries_max: Count = Field(default=200_000, description="Tokens whose account a worker remembers.")
-    terminal_cache_ms: Milliseconds = Field(
-        default=5_000, description="How long a worker trusts what it knows of a terminal before it reads it again."
-    )
     advice_future_max_ms: Milliseconds = Field(
         default=600_000, description="How far ahead of the server's clock the sale time of an advice may lie."
     )
     amount_max: Annotated[int, Field(gt=0, le=INT53_MAX)] = Field(
         default=100_000_000_000, description="Largest amount or number of points in a request, in minor units."
     )
-    hold_sweep_ms: Milliseconds = Field(
+    settle_interval_ms: Milliseconds = Field(
         default=1_000, description="How often holds and lots that have run out are looked for."
     )
 
@@ -167,15 +159,6 @@ class Settings(Observation, Requests, Connections, Process, Engines, Addresses):
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
-    @field_validator("timezone")
-    @classmethod
-    def _zone_exists(cls, value: str) -> str:
-        try:
-            ZoneInfo(value)
-        except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-            raise ValueError(f"{value!r} is not a known IANA time zone") from error
-        return value
-
     @model_validator(mode="after")
     def _limits_agree(self) -> Self:
         if (self.tls_cert_file is None) != (self.tls_key_file is None):
@@ -192,8 +175,3 @@ class Settings(Observation, Requests, Connections, Process, Engines, Addresses):
             if getattr(self, smaller) > getattr(self, larger):
                 raise ValueError(f"{smaller} must not exceed {larger}")
         return self
-
-    @property
-    def zone(self) -> ZoneInfo:
-        """The programme's time zone."""
-        return ZoneInfo(self.timezone)

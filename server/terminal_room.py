@@ -39,9 +39,9 @@ class TerminalRoom:
     """The daily spending room of the terminals that are connected to this worker.
 
     The journal holds the figure; this is a copy of it that is read when a terminal signs on and again when it is
-    older than `FIGURE_AGE_MAX_S` seconds, because the same terminal may be connected to another worker as well and
-    because releases, reversals and refunds give points back. What is settled while a reading is under way is counted
-    on top of it: it may then count twice until the next reading, which errs on the side of the limit.
+    older than `FIGURE_AGE_MAX_S` seconds, because the same terminal may be connected to another worker as well. What
+    is settled while a reading is under way is counted on top of it: it may then count twice until the next reading,
+    which errs on the side of the limit.
     """
 
     def __init__(self, spent_today: Callable[[int], Awaitable[int]], clock: Callable[[], float]) -> None:
@@ -88,7 +88,7 @@ class TerminalRoom:
             figure.spent_since_reading += spent
 
     def outdate(self, terminal_id: int) -> None:
-        """Have the figure read again before long: something gave points back, or an effect is in doubt."""
+        """Have the figure read again before long: an effect is in doubt."""
         figure = self._figures.get(terminal_id)
         if figure is not None and figure.read_at is not None:
             figure.read_at = min(figure.read_at, self._clock() - FIGURE_AGE_MAX_S - 1)

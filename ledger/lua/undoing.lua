@@ -42,10 +42,12 @@ local function unusable(account, request)
   return declined and result.declined(account, request, declined)
 end
 
--- Whether the numbers still fit: the balance with what comes in, and what is owed with what is taken.
+-- Whether the numbers still fit: the balance with what comes in (also for a moment), and what is owed with what is taken.
 local function fits(account, request, given, taken)
   local available, held, pending = balance.measure(account, request.now_ms, request.today)
-  return given <= MAX - (available + held + pending) and taken <= MAX - account.owed
+  local room = MAX - (available + held + pending)
+  local revived = request.context[context.NET_EXPIRED] and taken or 0
+  return given <= room and revived <= room - given and taken <= MAX - account.owed
 end
 
 -- Moves the points both ways. Result: the entry's moves and the change of what is owed.

@@ -2,32 +2,35 @@
 
 import asyncio
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Address
+from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
-from protocol import scram
-from protocol.answers import Balance, balance_detail, encode_body
+from protocol.answers import Balance, encode_body
 from protocol.blocking import BlockingClient
 from protocol.client import Client
 from protocol.codes import ErrorCode, Goodbye, Message, Outcome
-from protocol.connection import ServerConnection
-from protocol.events import Authenticated, HelloReceived, PingReceived, RequestReceived
+from protocol.events import PingReceived
 from protocol.requests import Card, EarnRequest, Receipt, RedeemRequest, Request, ReverseRequest
 from protocol.retry import Backoff
-from protocol.session import Limits, Profile
 from protocol.steady_clock import SteadyClock
 from protocol.ticket import InDoubt, NoAnswer, Refused, Rejected, Reply, Unanswered
 from protocol.ticket_book import Timing
+from tests.integration.misbehaving_server import LIMITS, PROFILE, SECRET, MisbehavingServer, Till
 
 CARD = Card(1, "2000000000015")
 RECEIPT = Receipt(2500, "EUR", "0042-1")
-SECRET = "a secret of the test"
-LIMITS = Limits(65_536, 64, 20_000, 60_000, 5_000, 30_000)
-PROFILE = Profile("Demo Grocery", "EUR", (16, 17, 24))
 QUICK = Timing(
     connect_ms=1_000,
     answer_margin_ms=0,
@@ -36,131 +39,6 @@ QUICK = Timing(
     reversal_patience_ms=30_000,
     backoff=Backoff(first_ms=4, cap_ms=20),
 )
-BODY = encode_body(Outcome.APPROVED, 500, 0, Balance(750, 0, 0, 0, 0, 0), ["Spent 5.00 points"])
-DETAILED = encode_body(Outcome.APPROVED, 0, 0, Balance(750, 0, 0, 0, 0, 0), (), balance_detail("Anna"))
-
-Behaviour = Callable[["Till", Request], None]
-
-
-@dataclass
-class Till:
-    """One connection of the server: the socket and the sans-I/O half."""
-
-    server: "MisbehavingServer"
-    line: socket.socket
-    connection: ServerConnection
-    number: int
-    silent: bool = False
-
-    def approve(self, request: Request) -> None:
-        seen = self.server.effects
-        replayed = request.request_id in seen
-        seen.setdefault(request.request_id, request)
-        body = DETAILED if request.op is Message.BALANCE else BODY
-        self.connection.send_answer(request.request_id, replayed, body)
-
-    def take_effect_without_answer(self, request: Request) -> None:
-        self.server.effects.setdefault(request.request_id, request)
-
-    def refuse(self, request: Request, code: ErrorCode, retry_after_ms: int = 0) -> None:
-        self.connection.send_error(request.request_id, code, "because", retry_after_ms)
-
-    def cut_in_the_middle_of_the_answer(self, request: Request) -> None:
-        self.approve(request)
-        data = self.connection.data_to_send()
-        self.line.sendall(data[: len(data) // 2])
-        self.hang_up()
-
-    def hang_up(self) -> None:
-        self.line.shutdown(socket.SHUT_RDWR)
-
-
-@dataclass
-class MisbehavingServer:
-    """Accepts connections in a thread each; `script` says what to do with the first, second … request that arrives."""
-
-    script: list[Behaviour] = field(default_factory=list)
-    limits: Limits = LIMITS
-    secret: str = SECRET
-    greeting: Callable[[Till], bool] = lambda _: True
-    requests: list[Request] = field(default_factory=list)
-    pings: int = 0
-    effects: dict[bytes, Request] = field(default_factory=dict)
-    connections: int = 0
-    tills: list[Till] = field(default_factory=list)
-    errors: list[BaseException] = field(default_factory=list)
-    port: int = 0
-
-    def __post_init__(self) -> None:
-        self._lock = threading.Lock()
-        self._listener = socket.create_server(("127.0.0.1", self.port))
-        self.port = self._listener.getsockname()[1]
-        self._credentials = scram.credentials(self.secret, b"salt of the test", 4_096)
-        self._threads = [threading.Thread(target=self._accept, daemon=True)]
-        self._threads[0].start()
-
-    def close(self) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        for till in self.tills:
-            till.line.close() if till.silent else _shut(till.line)
-        for thread in self._threads:
-            thread.join(10)
-            assert not thread.is_alive()
-        assert self.errors == []
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                line, _ = self._listener.accept()
-            except OSError:
-                return
-            with self._lock:
-                self.connections += 1
-                till = Till(self, line, ServerConnection(0), self.connections)
-                self.tills.append(till)
-            self._threads.append(threading.Thread(target=self._serve, args=[till], daemon=True))
-            self._threads[-1].start()
-
-    def _serve(self, till: Till) -> None:
-        try:
-            while not till.connection.closed:
-                data = till.line.recv(65_536)
-                if not data:
-                    break
-                with self._lock:
-                    for event in till.connection.receive_data(data, 1):
-                        self._happen(till, event)
-                    if not till.silent:
-                        till.line.sendall(till.connection.data_to_send())
-        except OSError:
-            pass
-        except BaseException as error:  # noqa: BLE001 (told to the test by close)
-            self.errors.append(error)
-        finally:
-            if not till.silent:
-                till.line.close()
-
-    def _happen(self, till: Till, event: object) -> None:
-        match event:
-            case HelloReceived():
-                till.connection.challenge(self._credentials, "nonce of the server".replace(" ", ""))
-            case Authenticated():
-                if self.greeting(till):
-                    till.connection.welcome(SteadyClock()() + 60_000, self.limits, PROFILE)
-            case PingReceived():
-                self.pings += 1
-            case RequestReceived(request):
-                self.requests.append(request)
-                behave = self.script.pop(0) if self.script else Till.approve
-                behave(till, request)
-
-
-def _shut(line: socket.socket) -> None:
-    try:
-        line.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        line.close()
 
 
 @dataclass
@@ -523,6 +401,59 @@ def test_the_same_id_cannot_be_under_way_twice(server: MisbehavingServer, run: R
     request = _redeem()
     with pytest.raises(ValueError, match="id"):
         run(server.port, request, request)
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """A self-signed certificate for localhost, as two files' contents in one."""
+
+    path: Path
+
+    @property
+    def server_context(self) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self.path)
+        return context
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(UTC)
+    signed = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    path = tmp_path_factory.mktemp("tls") / "both.pem"
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    path.write_bytes(private + signed.public_bytes(serialization.Encoding.PEM))
+    return Certificate(path)
+
+
+def test_tls(server: MisbehavingServer, run: Runner, certificate: Certificate) -> None:
+    server.tls = certificate.server_context
+    server.script = [Till.take_effect_without_answer]
+    trusting = ssl.create_default_context(cafile=certificate.path)
+    requests = [_redeem(ttl_ms=200), _redeem(), _redeem()]
+    assert all(isinstance(reply, Reply) for reply in run(server.port, *requests, tls=trusting))
+
+
+def test_an_unknown_issuer_gets_no_word(server: MisbehavingServer, run: Runner, certificate: Certificate) -> None:
+    server.tls = certificate.server_context
+    timing = replace(QUICK, patience_ms=150)
+    (failure,) = run(server.port, _redeem(), tls=ssl.create_default_context(), timing=timing)
+    assert type(failure) is NoAnswer
+    assert server.requests == []
 
 
 async def test_every_operation_of_the_asyncio_client(server: MisbehavingServer) -> None:

@@ -21,6 +21,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from ledger.business_day import BusinessDay
 from ledger.programme import Network, Programme, Rules, Terminal
 from ledger.submission import Refusal, Submission
 from protocol.answers import encode_body
@@ -72,7 +73,7 @@ class Ledger:
 
     def __init__(self) -> None:
         network = Network(7, 3, "Corner shops", "EUR", (Rules(0),))
-        self.programme = Programme(1, {7: network}, ZoneInfo("UTC"))
+        self.programme = Programme(1, {7: network}, BusinessDay(ZoneInfo("UTC")))
         self.terminals = {code: self.known(code) for code in ("T-0001", "T-0002")}
         self.taken: list[Submission] = []
         self.hold_back = False

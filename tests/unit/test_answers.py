@@ -2,6 +2,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from ledger.business_day import BusinessDay
 from ledger.programme import Network, Programme, Rules
 from protocol.answers import GREETING_CHARACTERS_MAX, Answer
 from protocol.codes import Message, Outcome, StatusState
@@ -22,7 +23,7 @@ NOTHING = (0, 0, 0, 0, 0, 0)
 
 def programme(*rules: Rules) -> Programme:
     network = Network(7, 3, "Corner shops", "EUR", rules)
-    return Programme(1, {7: network}, ZoneInfo("UTC"))
+    return Programme(1, {7: network}, BusinessDay(ZoneInfo("UTC")))
 
 
 def renderer(*rules: Rules, now_ms: int = 1_000) -> AnswerRenderer:

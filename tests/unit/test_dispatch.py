@@ -6,6 +6,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from ledger.business_day import BusinessDay
 from ledger.programme import Network, Programme, Rules, Terminal
 from ledger.submission import Refusal, Submission
 from protocol.answers import Answer, encode_body
@@ -76,7 +77,7 @@ class Ledger:
 
     def __init__(self, *rules: Rules, zone: str = "UTC") -> None:
         network = Network(7, 3, "Corner shops", "EUR", rules or (Rules(0, earn_rate_bp=500),))
-        self.programme = Programme(1, {7: network}, ZoneInfo(zone))
+        self.programme = Programme(1, {7: network}, BusinessDay(ZoneInfo(zone)))
         self.submitted: list[Submission] = []
 
     def submit(self, submission: Submission) -> None:
@@ -126,7 +127,7 @@ class Desk:
 
     def send(self, request: Request, now_ms: int = NOON, **changes: Any) -> Pending:
         known = terminal(**changes)
-        pending = Pending(self.register, int(request.op), known.terminal_id, self.monotonic, self.metrics, self.room)
+        pending = Pending(self.register, int(request.op), self.monotonic, self.metrics, self.room)
         self.dispatcher.dispatch(request, FINGERPRINT, known, pending, Moment(now_ms, self.monotonic))
         return pending
 
@@ -280,13 +281,13 @@ def test_the_day_is_the_programmes_day_and_changes_at_its_midnight() -> None:
 def test_a_replaced_programme_holds_at_once(desk: Desk) -> None:
     desk.take(ONE_OF_EACH[0])
     network = Network(7, 3, "Corner shops", "USD", (Rules(0, earn_rate_bp=700),))
-    desk.ledger.programme = Programme(2, {7: network}, ZoneInfo("UTC"))
+    desk.ledger.programme = Programme(2, {7: network}, BusinessDay(ZoneInfo("UTC")))
     submission = desk.take(ONE_OF_EACH[1])
     assert (submission.terms[0], submission.currency_ok) == (700, False)
 
 
 def test_a_network_that_has_vanished_is_busy_not_a_crash(desk: Desk) -> None:
-    desk.ledger.programme = Programme(2, {}, ZoneInfo("UTC"))
+    desk.ledger.programme = Programme(2, {}, BusinessDay(ZoneInfo("UTC")))
     desk.send(ONE_OF_EACH[0])
     assert [code for code, _, _ in desk.register.errors] == [ErrorCode.BUSY]
 
@@ -311,6 +312,23 @@ async def limited() -> Desk:
 async def test_the_terminals_room_is_told_and_reserved(limited: Desk) -> None:
     rooms = [limited.take(request).terminal_room for request in (ONE_OF_EACH[1], ONE_OF_EACH[2], ONE_OF_EACH[6])]
     assert rooms == [800, 300, 0]
+
+
+async def test_what_a_limited_terminal_spends_counts_on_its_day(limited: Desk) -> None:
+    for request in ONE_OF_EACH:
+        spends = request.op in (Message.REDEEM, Message.HOLD, Message.SALE)
+        assert limited.take(request).limited_day == (20_000 if spends else 0)
+
+
+def test_without_a_limit_no_day_is_counted(desk: Desk) -> None:
+    assert desk.take(ONE_OF_EACH[1]).limited_day == 0
+
+
+def test_a_name_is_asked_for_with_a_balance_where_the_rules_allow_it() -> None:
+    for allowed in (False, True):
+        desk = Desk(Rules(0, greeting=allowed))
+        for request in ONE_OF_EACH:
+            assert desk.take(request).greeting == (allowed and request.op == Message.BALANCE)
 
 
 async def test_what_spends_nothing_has_no_room(limited: Desk) -> None:

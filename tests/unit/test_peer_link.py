@@ -73,8 +73,6 @@ async def pair(
     deciding = PeerLinks(str(folder / "1"), decide)
     await asking.start()
     await deciding.start()
-    asking.connect(deciding.address)
-    await until(lambda: asking.health()["links_out"] == 1)
     try:
         yield asking, deciding
     finally:
@@ -143,12 +141,35 @@ async def test_the_same_id_twice_gets_two_answers(folder: Path) -> None:
         await until(lambda: bool(first.answers and second.answers))
 
 
-async def test_without_a_link_nothing_is_taken(folder: Path) -> None:
+async def test_without_a_way_to_the_worker_nothing_was_done(folder: Path) -> None:
     waiting = Waiting()
     asking = PeerLinks(str(folder / "0"), lambda _: None)
-    assert not asking.forward(str(folder / "nobody"), submission(1, waiting))
+    for number in range(3):
+        assert asking.forward(str(folder / "nobody"), submission(number, waiting))
+    await until(lambda: len(waiting.refusals) == 3)
+    assert {refusal for refusal, _ in waiting.refusals.values()} == {Refusal.BUSY}
+    assert asking.health()["links_out"] == 0
     await asking.stop()
-    assert not waiting.refusals
+
+
+async def test_stopping_refuses_what_waits_and_then_takes_nothing(folder: Path) -> None:
+    waiting = Waiting()
+    async with pair(folder, lambda _: None) as (asking, deciding):
+        asking.forward(deciding.address, submission(1, waiting))
+        await until(lambda: deciding.health()["links_in"] == 1)
+        asking.forward(deciding.address, submission(2, waiting))
+        await asking.stop()
+        assert {refusal for refusal, _ in waiting.refusals.values()} == {Refusal.UNAVAILABLE}
+        assert len(waiting.refusals) == 2
+        assert not asking.forward(deciding.address, submission(3, waiting))
+
+
+async def test_stopping_while_connecting_refuses_what_was_never_sent(folder: Path) -> None:
+    waiting = Waiting()
+    asking = PeerLinks(str(folder / "0"), lambda _: None)
+    asking.forward(str(folder / "nobody"), submission(1, waiting))
+    await asking.stop()
+    assert len(waiting.refusals) == 1
 
 
 async def test_past_the_bound_it_is_busy(folder: Path) -> None:
@@ -172,8 +193,7 @@ async def test_a_lost_link_leaves_everything_in_doubt_and_is_made_again(folder: 
         # Late answers of the decider go nowhere.
         answer_at_once(taken[0])
         await deciding.start()
-        asking.connect(deciding.address)
-        await until(lambda: asking.forward(deciding.address, submission(9, waiting)))
+        asking.forward(deciding.address, submission(9, waiting))
         await until(lambda: len(taken) == 5)
 
 
