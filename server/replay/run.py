@@ -19,6 +19,7 @@ from ledger.journal.partitioning import ensure_partitions
 from ledger.verify import Verified, verify
 from server.errors import OperatorError
 from server.invocation import tell
+from server.ledger_limits import partition_count
 from server.logs import configure_logging
 from server.replay.baskets import Basket
 from server.replay.drive import Drive, Sales, open_tills
@@ -86,7 +87,7 @@ async def _prepare(
     baskets: list[Basket], settings: Settings, engines: Engines, keys: Secrets, options: Options
 ) -> Town:
     await migrate.run(engines.postgres_url)
-    await ensure_partitions(engines.postgres_url, settings.partitions)
+    await ensure_partitions(engines.postgres_url, partition_count(settings))
     stores, households = {basket.store for basket in baskets}, {basket.household for basket in baskets}
     tell(f"opening {len(stores)} stores and {len(households)} accounts ...")
     return await found(
