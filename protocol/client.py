@@ -6,7 +6,7 @@ import random
 import ssl
 from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import Self
+from typing import Self, cast
 
 from protocol.operations import Operations
 from protocol.register import Identity, Link, Register
@@ -200,9 +200,9 @@ class _Line(asyncio.Protocol):
             self.transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        if isinstance(transport, asyncio.Transport):
-            self.transport = transport
-            self._client._opened(self)  # noqa: SLF001 (the two are one piece)
+        # uvloop's transports are asyncio's in all but their base class.
+        self.transport = cast("asyncio.Transport", transport)
+        self._client._opened(self)  # noqa: SLF001 (the two are one piece)
 
     def data_received(self, data: bytes) -> None:
         self._client._received(data)  # noqa: SLF001
