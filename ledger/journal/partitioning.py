@@ -27,8 +27,10 @@ async def ensure_partitions(postgres_url: str, count: int) -> bool:
                 if not await connection.fetchval("SELECT pg_try_advisory_xact_lock($1, $2)", LOCK_CLASS, partition):
                     raise WorkersRunning(f"workers are running with {before} partitions; stop them to have {count}")
             await connection.execute("UPDATE programme SET partitions = $1", count)
-            # Rows of partitions no longer used stay, so that their generations never begin again.
-            await connection.execute("UPDATE partition SET generation = generation + 1, owner = '', wanted_by = ''")
+            # Rows of partitions no longer used stay, and void what Redis may remember of them.
+            await connection.execute(
+                "UPDATE partition SET generation = another_generation(generation), owner = '', wanted_by = ''"
+            )
             await connection.execute(
                 "INSERT INTO partition (partition_id) SELECT generate_series(0, $1::integer - 1)"
                 " ON CONFLICT DO NOTHING",
