@@ -51,7 +51,7 @@ FLAWS: list[dict[str, Any]] = [
 ]
 FLAW = st.sampled_from([{}] * 40 + FLAWS)
 LOT_DELAY = st.sampled_from([0, 0, 0, 1, 2])
-LOT_LIFE = st.sampled_from([0, 3, 3, 5, 30, -1])
+LOT_LIFE = st.sampled_from([0, 1, 2, 3, 5, 30, -1])
 ROOM = st.just(-1) | st.just(-1) | st.just(-1)
 SMALL = st.integers(0, 60)
 LARGE = st.integers(0, MAX) | st.integers(MAX - 100, MAX)
@@ -155,6 +155,16 @@ class DecisionMachine(RuleBasedStateMachine):
     def time_passes(self, ms: int) -> None:
         self.now_ms += ms
 
+    @precondition(lambda self: self.model.holds())
+    @rule(late=st.sampled_from([0, 0, 1]))
+    def a_hold_is_about_to_end(self, late: int) -> None:
+        self.now_ms = max(self.now_ms, self.model.holds()[0].until_ms + late)
+
+    @rule(ms=st.sampled_from([-1, 0]))
+    def midnight(self, ms: int) -> None:
+        """Just before today began, as on a server whose clock is behind, or tomorrow's first millisecond."""
+        self.now_ms = (self.now_ms // DAY_MS + 1 + ms) * DAY_MS + ms
+
     @rule(data=st.data())
     def other_terms(self, data: st.DataObject) -> None:
         maxima = st.just(0) | self.numbers
@@ -242,12 +252,28 @@ class DecisionMachine(RuleBasedStateMachine):
         target = self.some_target(data, [Op.HOLD])
         if still_open and data.draw(st.sampled_from([True, True, False]), label="an open hold"):
             target = data.draw(st.sampled_from(still_open))
+            held = next(hold.held for hold in self.model.holds() if hold.id == target)
+            values["points"] = min(MAX, data.draw(st.sampled_from([0, 1, held, held + 1]) | st.integers(0, held)))
         self.decide(self.ask(op, data, target=target, **values))
 
     @rule(data=st.data())
     def refund(self, data: st.DataObject) -> None:
         target = self.some_target(data, [Op.REDEEM, Op.CAPTURE, Op.EARN, Op.SALE])
-        self.decide(self.ask(Op.REFUND, data, target=target, amount=data.draw(st.just(0) | self.numbers)))
+        row = self.model.find(target)
+        left = (row.amount or row.spent) - sum(each.refunded for each in self.model.tree(target)) if row else 0
+        near = st.sampled_from([0, 1, max(left, 0), min(MAX, left + 1)]) | st.integers(0, max(left, 0))
+        self.decide(self.ask(Op.REFUND, data, target=target, amount=data.draw(near | near | self.numbers)))
+
+    @precondition(lambda self: any(row.op == Op.REFUND for row in self.model.rows))
+    @rule(data=st.data())
+    def undo_what_was_refunded(self, data: st.DataObject) -> None:
+        """The deep cases: refunds, their reversals, and those of the original, in any order."""
+        refunds = [row for row in self.model.rows if row.op == Op.REFUND]
+        refund = data.draw(st.sampled_from(refunds[-3:]))
+        op = data.draw(st.sampled_from([Op.REVERSE, Op.REVERSE, Op.REFUND]))
+        upwards = op == Op.REFUND or data.draw(st.sampled_from([False, False, True]))
+        amount = data.draw(st.integers(0, 3)) if op == Op.REFUND else 0
+        self.decide(self.ask(op, data, target=refund.target if upwards else refund.id, amount=amount))
 
     @rule(data=st.data())
     def reverse(self, data: st.DataObject) -> None:
