@@ -64,6 +64,12 @@ class WaitingRoom:
         self._size += 1
         self._wanted.set()
 
+    def add_first(self, submission: Submission) -> None:
+        """Let a submission wait that came before all that wait for its account, so that none of them overtakes it."""
+        self._waiting.setdefault(submission.account, []).insert(0, submission)
+        self._size += 1
+        self._wanted.set()
+
     def reload(self, account: int) -> None:
         """Replace what Redis holds of an account by the truth, even if nobody asks for it."""
         self._waiting.setdefault(account, [])
@@ -75,7 +81,7 @@ class WaitingRoom:
             self._wanted.set()
 
     def take(self) -> tuple[Truth, list[Submission]]:
-        """Return the next truth, and the submissions that came after it was read; the account waits no longer."""
+        """Return the next truth, and the submissions that it does not serve; the account waits no longer."""
         truth = self._truths.popleft()
         late = self._waiting.pop(truth.account)[len(truth.submissions) :]
         self._size -= len(truth.submissions) + len(late)
@@ -102,8 +108,9 @@ class WaitingRoom:
             before = asked.pop(truth.account)
             arrived = self._waiting[truth.account][len(before) :]
             # The truth reader has answered those that only wanted to know, and kept the rest in order.
-            self._waiting[truth.account] = [*truth.submissions, *arrived]
-            self._size -= len(before) - len(truth.submissions)
+            kept = [*truth.submissions, *truth.put_off]
+            self._waiting[truth.account] = [*kept, *arrived]
+            self._size -= len(before) - len(kept)
             self._truths.append(truth)
         for account in asked:
             for submission in self._waiting.pop(account):
