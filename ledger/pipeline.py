@@ -27,7 +27,7 @@ from ledger.waiting_room import WaitingRoom
 # What ledger/lua/shell.lua says of an item.
 _DECIDED, _REPLAY = 0, 1
 #: An issued card moves to another account when it replaces a lost one, so these declines ask PostgreSQL where it leads.
-_CARD_MAY_HAVE_MOVED = frozenset({Outcome.UNKNOWN_CARD, Outcome.CARD_INACTIVE})
+_CARD_MAY_HAVE_MOVED = frozenset({Outcome.UNKNOWN_CARD, Outcome.CARD_INACTIVE, Outcome.ORIGINAL_OTHER_CARD})
 _IDLE_POLL_S = 0.01
 _SETTLING_TERMS = (0,) * 9
 
