@@ -41,6 +41,7 @@ class WaitingRoom:
         self._truths: deque[Truth] = deque()
         self._wanted = asyncio.Event()
         self._size = 0
+        self._distrusted: set[int] = set()
 
     def __contains__(self, account: int) -> bool:
         return account in self._waiting
@@ -75,6 +76,15 @@ class WaitingRoom:
         self._waiting.setdefault(account, [])
         self._wanted.set()
 
+    def distrust(self, account: int) -> None:
+        """Let nothing count that was decided of an account, since PostgreSQL vetoed some of it, until it is reloaded."""
+        self._distrusted.add(account)
+        self.reload(account)
+
+    def distrusts(self, account: int) -> bool:
+        """Return whether decisions of an account that are under way rest on something that PostgreSQL vetoed."""
+        return account in self._distrusted
+
     def freed(self, account: int) -> None:
         """Learn that nothing of an account is under way any more."""
         if account in self._waiting:
@@ -83,6 +93,8 @@ class WaitingRoom:
     def take(self) -> tuple[Truth, list[Submission]]:
         """Return the next truth, and the submissions that it does not serve; the account waits no longer."""
         truth = self._truths.popleft()
+        # It was read when nothing of the account was under way, so whatever rested on the veto has been told so.
+        self._distrusted.discard(truth.account)
         late = self._waiting.pop(truth.account)[len(truth.submissions) :]
         self._size -= len(truth.submissions) + len(late)
         return truth, late
