@@ -89,7 +89,7 @@ class Ledger:
         services = Services(
             hot_store=self._hot_store,
             reader=self._reader,
-            truth_reader=TruthReader(self._reader, renderer, self._partner_of, now_ms),
+            truth_reader=TruthReader(self._reader, renderer, self._partner_of, now_ms, lambda: self.programme.days),
             renderer=renderer,
             entry_writer=EntryWriter(renderer, engines.seal_key),
             greetings=Greetings(
