@@ -200,7 +200,7 @@ class _Line(asyncio.Protocol):
             self.transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # uvloop's transports have the methods of asyncio.Transport without being a subclass.
+        # Not to be asked by isinstance: uvloop's transports do not derive from asyncio's.
         self.transport = cast("asyncio.Transport", transport)
         self._client._opened(self)  # noqa: SLF001 (the two are one piece)
 

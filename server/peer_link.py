@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import structlog
 
@@ -37,6 +37,7 @@ CONNECT_TIMEOUT_S = 2.0
 # How long after its deadline a forwarded submission may still be answered: its commit can be under way.
 GRACE_S = 10.0
 _SWEEP_S = 1.0
+_DRAIN_POLL_S = 0.01
 
 _log = structlog.get_logger(subject="peer link")
 
@@ -56,8 +57,8 @@ class _Outgoing(asyncio.Protocol):
         self._reader = PeerFrameReader()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - an assertion that stays on
-        self._transport = transport
+        # uvloop's transports are asyncio's in all but their base class.
+        self._transport = cast("asyncio.Transport", transport)
         self._flush()
 
     def forward(self, submission: Submission) -> None:
@@ -128,6 +129,11 @@ class _Outgoing(asyncio.Protocol):
         for submission in waiting.values():
             submission.reply_to.refuse(submission.request_id, refusal, BUSY_RETRY_MS)
 
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is under way."""
+        return not self._waiting
+
     def close(self) -> None:
         """End the link; what is under way is refused."""
         if self._transport is not None:
@@ -147,8 +153,8 @@ class _Incoming(asyncio.Protocol):
         self._replies: list[list[Any]] = []
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - an assertion that stays on
-        self._transport = transport
+        # uvloop's transports are asyncio's in all but their base class.
+        self._transport = cast("asyncio.Transport", transport)
         self._links.add(self)
 
     def data_received(self, data: bytes) -> None:
@@ -285,6 +291,15 @@ class PeerLinks:
     def health(self) -> dict[str, object]:
         """Return how many workers this one is linked to, in either direction."""
         return {"links_out": len(self._outgoing), "links_in": len(self._incoming)}
+
+    async def drain(self, timeout_s: float) -> None:
+        """Close the own links, on which nothing is under way any more, and wait for the others to close theirs."""
+        for outgoing in list(self._outgoing.values()):
+            if outgoing.idle:
+                outgoing.close()
+        deadline = time.monotonic() + timeout_s
+        while self._incoming and time.monotonic() < deadline:  # noqa: ASYNC110 - a poll now and then ends sooner
+            await asyncio.sleep(_DRAIN_POLL_S)
 
     async def stop(self) -> None:
         """Close everything; what is under way is refused. May be called twice."""
