@@ -13,6 +13,9 @@ from ledger.journal.reader import Reader
 from ledger.journal.writer import JournalDown
 from ledger.submission import Submission
 
+#: A card that was issued and never used still moves to another account when it replaces a lost one; any other stays.
+_ISSUED = 0
+
 Resolved = Callable[[Submission, int | None], None]
 
 
@@ -62,7 +65,8 @@ class CardIndex:
                     self._failed(submission)
                 continue
             for token, row in rows.items():
-                self._accounts[token] = row.account
+                if row.status != _ISSUED:
+                    self._accounts[token] = row.account
             while len(self._accounts) > self._entries_max:
                 self._accounts.popitem(last=False)
             for submission in waiting:

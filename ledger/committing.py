@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +20,7 @@ from ledger.hot_store import Decided
 from ledger.journal.reader import Stored
 from ledger.journal.writer import Writer
 from ledger.limits import Limits
+from ledger.operations import Outcome
 from ledger.services import Services
 from ledger.submission import Refusal, Submission
 from ledger.waiting_room import WaitingRoom
@@ -39,9 +39,10 @@ class Group:
     effects: list[Submission] = field(default_factory=list)
     plain: list[Decision] = field(default_factory=list)
     lookups: list[Decision] = field(default_factory=list)
+    size: int = 0
 
     def submissions(self) -> list[Submission]:
-        """Return everybody who waits for this group."""
+        """Return everybody who waits for this group and has no answer yet."""
         return [*self.effects, *(s for s, _ in self.plain), *(s for s, _ in self.lookups)]
 
 
@@ -67,20 +68,21 @@ class Committer:
         self._books = books
         self._waiting_room = room
         self._groups: deque[Group] = deque()
-        self._entries = 0
+        self._size = 0
         self._decided = asyncio.Event()
         self._progress = asyncio.Event()
         self._heard_at = time.monotonic()
 
     def add(self, group: Group) -> None:
         """Take a decided batch."""
-        self._entries += _entries(group)
+        group.size = _size(group)
+        self._size += group.size
         self._groups.append(group)
         self._decided.set()
 
     async def room(self) -> None:
-        """Return when there is room for more uncommitted entries."""
-        while self._entries >= self._limits.uncommitted_entries_max:
+        """Return when there is room for more that is decided and not committed."""
+        while self._size >= self._limits.uncommitted_entries_max:
             self._progress.clear()
             await self._progress.wait()
 
@@ -90,7 +92,7 @@ class Committer:
         return not self._groups
 
     def leftovers(self) -> list[Submission]:
-        """Return everybody whose decision is not committed, as far as this process knows."""
+        """Return everybody who has no answer although a decision was made."""
         return [submission for group in self._groups for submission in group.submissions()]
 
     def answer(self, submission: Submission, body: bytes, *, replayed: bool = False) -> None:
@@ -127,58 +129,67 @@ class Committer:
 
     async def _commit(self, groups: list[Group]) -> None:
         journaling = self._services.entry_writer.journaling(group.decided for group in groups)
-        vetoed: set[int] = set()
         if journaling.batch.accounts:
             started = time.monotonic()
             vetoed = await self._writer.commit(journaling.batch)
             self.committed_mark = journaling.batch.mark
             self._services.statistics.committed(len(journaling.batch.entries), time.monotonic() - started, len(vetoed))
-        unsure = self._answer_effects(groups, journaling.answers, vetoed)
-        unsure += await self._answer_plain([decision for group in groups for decision in group.plain], vetoed)
-        unsure += [decision for group in groups for decision in group.lookups]
-        if unsure:
-            await self._look_up(unsure)
-        for account in vetoed:
-            log.warning("veto", partition=self._partition, account=account)
-            self._waiting_room.reload(account)
+            for account in vetoed:
+                log.warning("veto", partition=self._partition, account=account)
+                self._waiting_room.distrust(account)
+        # Whoever is answered leaves the group in the same breath: what waits below may fail, and then everybody who is
+        # still in a group is asked for again.
+        self._answer_effects(groups, journaling.answers)
+        await self._answer_plain(groups)
+        await self._look_up(groups)
         for group in groups:
             self._groups.popleft()
-            self._entries -= _entries(group)
+            self._size -= group.size
             self._books.committed(group.decided.changes)
         self._progress.set()
 
-    def _answer_effects(self, groups: list[Group], answers: list[bytes], vetoed: set[int]) -> list[Decision]:
-        """Answer what is journaled now; return what was vetoed."""
-        refused: list[Decision] = []
-        effects = [submission for group in groups for submission in group.effects]
-        for submission, body in zip(effects, answers, strict=True):
-            if submission.account in vetoed:
-                refused.append((submission, None))
-            else:
-                self.answer(submission, body)
-        return refused
+    def _answer_effects(self, groups: list[Group], answers: list[bytes]) -> None:
+        """Answer what is journaled now; what was vetoed is looked up."""
+        bodies = iter(answers)
+        for group in groups:
+            effects, group.effects = group.effects, []
+            for submission in effects:
+                body = next(bodies)
+                if self._waiting_room.distrusts(submission.account):
+                    group.lookups.append((submission, None))
+                else:
+                    self.answer(submission, body)
 
-    async def _answer_plain(self, plain: Sequence[Decision], vetoed: set[int]) -> list[Decision]:
-        """Answer decisions without effect; return those that rested on what was vetoed."""
-        standing = [decision for decision in plain if decision[0].account not in vetoed]
-        greeted = [submission.account for submission, _ in standing if submission.greeting]
+    async def _answer_plain(self, groups: list[Group]) -> None:
+        """Answer decisions without effect; what rests on something vetoed is looked up."""
+        greeted = [s.account for group in groups for s, result in group.plain if _greets(s, result)]
         names = await self._services.greetings.names(greeted) if greeted else {}
-        for submission, result in standing:
-            self.answer_plain(submission, result, names.get(submission.account) if submission.greeting else None)
-        return [(submission, None) for submission, _ in plain if submission.account in vetoed]
+        for group in groups:
+            plain, group.plain = group.plain, []
+            for submission, result in plain:
+                if self._waiting_room.distrusts(submission.account):
+                    group.lookups.append((submission, None))
+                else:
+                    name = names.get(submission.account) if _greets(submission, result) else None
+                    self.answer_plain(submission, result, name)
 
-    async def _look_up(self, unsure: Sequence[Decision]) -> None:
+    async def _look_up(self, groups: list[Group]) -> None:
         """Answer from the journal what is there; of the rest a decline stands, and anything else is decided anew."""
-        stored = await self._services.reader.stored([submission.request_id for submission, _ in unsure])
-        for submission, result in unsure:
-            found = stored.get(submission.request_id)
-            if found is not None:
-                self._replay(submission, found)
-            elif result is not None:
-                self.answer_plain(submission, result)
-            else:
-                self._books.end(submission)
-                self._again(submission)
+        request_ids = [submission.request_id for group in groups for submission, _ in group.lookups]
+        if not request_ids:
+            return
+        stored = await self._services.reader.stored(request_ids)
+        for group in groups:
+            lookups, group.lookups = group.lookups, []
+            for submission, result in lookups:
+                found = stored.get(submission.request_id)
+                if found is not None:
+                    self._replay(submission, found)
+                elif result is not None and not self._waiting_room.distrusts(submission.account):
+                    self.answer_plain(submission, result)
+                else:
+                    self._books.end(submission)
+                    self._again(submission)
 
     def _replay(self, submission: Submission, stored: Stored) -> None:
         same = stored.fingerprint is None or stored.fingerprint == submission.fingerprint
@@ -202,5 +213,10 @@ class Committer:
         submission.reply_to.refuse(submission.request_id, refusal, self._limits.busy_retry_after_ms)
 
 
-def _entries(group: Group) -> int:
-    return sum(len(result[6]) for result in group.decided.results if len(result) > 6)  # noqa: PLR2004 - see shell.lua
+def _size(group: Group) -> int:
+    entries = sum(len(result[6]) for result in group.decided.results if len(result) > 6)  # noqa: PLR2004 - see shell.lua
+    return entries + len(group.plain) + len(group.lookups)
+
+
+def _greets(submission: Submission, result: Any) -> bool:
+    return bool(submission.greeting and result[1] == Outcome.APPROVED)

@@ -15,7 +15,7 @@ class Limits:
     queue_requests_max: int = 8192
     #: Submissions decided by one script call.
     batch_requests_max: int = 256
-    #: Entries decided and not yet committed before deciding pauses.
+    #: Entries decided and not yet committed, and answers that wait for a commit or the journal, before deciding pauses.
     uncommitted_entries_max: int = 4096
     #: Times a submission is decided anew after a veto or lost answer, before its register is told UNAVAILABLE.
     attempts_max: int = 8

@@ -25,9 +25,9 @@ from ledger.truth import NEED_TRUTH, Truth
 from ledger.waiting_room import WaitingRoom
 
 # What ledger/lua/shell.lua says of an item.
-_DECIDED, _REPLAY, _COLD = 0, 1, 4
+_DECIDED, _REPLAY = 0, 1
 #: An issued card moves to another account when it replaces a lost one, so these declines ask PostgreSQL where it leads.
-_CARD_MAY_HAVE_MOVED = frozenset({Outcome.UNKNOWN_CARD, Outcome.CARD_INACTIVE})
+_CARD_MAY_HAVE_MOVED = frozenset({Outcome.UNKNOWN_CARD, Outcome.CARD_INACTIVE, Outcome.ORIGINAL_OTHER_CARD})
 _IDLE_POLL_S = 0.01
 _SETTLING_TERMS = (0,) * 9
 
@@ -77,11 +77,9 @@ class Pipeline:
 
     def enqueue(self, submission: Submission) -> None:
         """Take a submission whatever waits: it was accepted before."""
-        if submission.account in self._waiting_room or submission.op in NEED_TRUTH:
-            self._waiting_room.add(submission)
-        else:
-            self._queue.append(submission)
-            self._work.set()
+        # All take the queue, also those that need the truth: a STATUS must not overtake the request that it asks about.
+        self._queue.append(submission)
+        self._work.set()
 
     async def run(self) -> None:
         """Work until cancelled; raises a group of HotStoreDown, HeadMismatch, JournalDown or Fenced."""
@@ -121,11 +119,10 @@ class Pipeline:
                 if self._in_time(submission, now):
                     self._books.begin(submission)
                     batch.add(submission, truth)
-            for submission in late:
-                self.enqueue(submission)
+            self._queue.extendleft(reversed(late))
         while self._queue and len(batch.items) < size_max:
             submission = self._queue.popleft()
-            if submission.account in self._waiting_room:
+            if submission.account in self._waiting_room or submission.op in NEED_TRUTH:
                 self._waiting_room.add(submission)
             elif self._in_time(submission, now):
                 self._books.begin(submission)
@@ -170,12 +167,13 @@ class Pipeline:
         """Send each result on its way: an answer now, after the commit, after a look-up, or another decision."""
         group = Group(decided)
         self._books.decided(decided.changes)
+        bounced: list[Submission] = []
         for submission, result in zip(submissions, decided.results, strict=True):
             status = result[0]
             if status == _REPLAY:
                 group.lookups.append((submission, None))
             elif status != _DECIDED:
-                self._ask_truth(submission, cold=status == _COLD)
+                bounced.append(submission)
             elif result[6]:
                 group.effects.append(submission)
             elif result[1] in _CARD_MAY_HAVE_MOVED and not submission.resolved_afresh:
@@ -189,14 +187,11 @@ class Pipeline:
                 self._committer.answer_plain(submission, result)
         if decided.changes or group.submissions():
             self._committer.add(group)
-
-    def _ask_truth(self, submission: Submission, *, cold: bool) -> None:
-        self._books.end(submission)
-        submission.attempts += not cold
-        if submission.attempts > self._limits.attempts_max:
-            self._refuse_unavailable(submission)
-        else:
-            self._waiting_room.add(submission)
+        # Cold, or in need of context, or with one that an earlier request of the batch has outdated. That is no attempt:
+        # every round decides at least the first of an account for good, and each has its deadline.
+        for submission in reversed(bounced):
+            self._books.end(submission)
+            self._waiting_room.add_first(submission)
 
     # ---- what nobody asks for
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
 
+from ledger.business_day import BusinessDay
 from ledger.journal.reader import CardRow, Head, Reader
 from ledger.operations import Operation, Outcome
 from ledger.rendering import Renderer
@@ -44,11 +45,15 @@ _ENDS = {
 
 @dataclass(slots=True)
 class Truth:
-    """An account as PostgreSQL has it, with the submissions that waited for it and what each needs beside the state."""
+    """An account as PostgreSQL has it, with the submissions that waited for it and what each needs beside the state.
+
+    `put_off` waits on: these ask what became of a submission that is not decided yet.
+    """
 
     account: int
     head: Head
     submissions: list[Submission]
+    put_off: list[Submission] = field(default_factory=list)
     contexts: dict[bytes, list[Any]] = field(default_factory=dict)
     new_card_states: dict[bytes, int] = field(default_factory=dict)
 
@@ -57,12 +62,18 @@ class TruthReader:
     """Reads the truth for accounts of which nothing is under way; answers STATUS itself, since that changes nothing."""
 
     def __init__(
-        self, reader: Reader, renderer: Renderer, partner_of: Callable[[int], int], now_ms: Callable[[], int]
+        self,
+        reader: Reader,
+        renderer: Renderer,
+        partner_of: Callable[[int], int],
+        now_ms: Callable[[], int],
+        days: Callable[[], BusinessDay],
     ) -> None:
         self._reader = reader
         self._renderer = renderer
         self._partner_of = partner_of
         self._now_ms = now_ms
+        self._days = days
 
     async def read(self, waiting: dict[int, list[Submission]]) -> list[Truth]:
         """Return the truth for the waiting submissions of each account. Raises JournalDown."""
@@ -85,6 +96,9 @@ class TruthReader:
     ) -> None:
         family = families.get(submission.target or b"", ())
         if submission.op == Operation.STATUS:
+            if any(other.request_id == submission.target for other in truth.submissions):
+                truth.put_off.append(submission)
+                return
             submission.reply_to.answer(
                 submission.request_id, self._status(truth.account, submission, family), replayed=False
             )
@@ -98,16 +112,17 @@ class TruthReader:
         truth.submissions.append(submission)
 
     def _context(self, truth: Truth, family: Family) -> list[Any]:
-        """Return the context of ledger/lua/request.lua for an original and everything that targets it."""
+        """Return the context of ledger/lua/context.lua for an original and everything that targets it."""
         if not family:
-            return [truth.head.seq, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, [], 0, 0]
+            return [truth.head.seq, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, [], 0, 0, False, False]
         original = family[0]
         found = 1 if original["account_id"] == truth.account else 2
         return [
             truth.head.seq, found, original["op"], self._partner_of(original["network_id"]), original["amount"],
             original["eligible"], original["spent"], original["earned"], sum(e["spent"] for e in family),
             sum(e["earned"] for e in family), sum(e["refunded"] for e in family), _net_moves(family), _fate(family),
-            original["rate_bp"],
+            original["rate_bp"], self._days().day(original["counted_ms"]),
+            _net_moves([e for e in family if e["op"] == Operation.EXPIRE_LOTS]) or False,
         ]  # fmt: skip
 
     def _status(self, account: int, submission: Submission, family: Family) -> bytes:
@@ -133,7 +148,7 @@ class TruthReader:
         if original["op"] == Operation.HOLD:
             open_hold = Standing.HELD if original["until_ms"] >= self._now_ms() else Standing.EXPIRED
             return _ENDS.get(fate, open_hold)
-        if sum(e["refunded"] for e in family):
+        if sum(e["refunded"] for e in family[1:]) > 0:
             return Standing.REFUNDED
         return Standing.STANDS
 
@@ -141,6 +156,8 @@ class TruthReader:
 def _fate(family: Family) -> int:
     """Return the operation that ended the original: a reversal above all, else what closed a hold, else 0."""
     original = family[0]
+    if original["above_reversed"]:
+        return int(Operation.REVERSE)
     ends = {e["op"] for e in family[1:] if e["target"] == original["request_id"]}
     for op in (Operation.REVERSE, Operation.CAPTURE, Operation.RELEASE, Operation.EXPIRE_HOLD):
         if op in ends:

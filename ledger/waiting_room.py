@@ -41,6 +41,7 @@ class WaitingRoom:
         self._truths: deque[Truth] = deque()
         self._wanted = asyncio.Event()
         self._size = 0
+        self._distrusted: set[int] = set()
 
     def __contains__(self, account: int) -> bool:
         return account in self._waiting
@@ -64,10 +65,25 @@ class WaitingRoom:
         self._size += 1
         self._wanted.set()
 
+    def add_first(self, submission: Submission) -> None:
+        """Let a submission wait that came before all that wait for its account, so that none of them overtakes it."""
+        self._waiting.setdefault(submission.account, []).insert(0, submission)
+        self._size += 1
+        self._wanted.set()
+
     def reload(self, account: int) -> None:
         """Replace what Redis holds of an account by the truth, even if nobody asks for it."""
         self._waiting.setdefault(account, [])
         self._wanted.set()
+
+    def distrust(self, account: int) -> None:
+        """Let nothing count that was decided of an account, since PostgreSQL vetoed some of it, until it is reloaded."""
+        self._distrusted.add(account)
+        self.reload(account)
+
+    def distrusts(self, account: int) -> bool:
+        """Return whether decisions of an account that are under way rest on something that PostgreSQL vetoed."""
+        return account in self._distrusted
 
     def freed(self, account: int) -> None:
         """Learn that nothing of an account is under way any more."""
@@ -75,8 +91,10 @@ class WaitingRoom:
             self._wanted.set()
 
     def take(self) -> tuple[Truth, list[Submission]]:
-        """Return the next truth, and the submissions that came after it was read; the account waits no longer."""
+        """Return the next truth, and the submissions that it does not serve; the account waits no longer."""
         truth = self._truths.popleft()
+        # It was read when nothing of the account was under way, so whatever rested on the veto has been told so.
+        self._distrusted.discard(truth.account)
         late = self._waiting.pop(truth.account)[len(truth.submissions) :]
         self._size -= len(truth.submissions) + len(late)
         return truth, late
@@ -102,8 +120,9 @@ class WaitingRoom:
             before = asked.pop(truth.account)
             arrived = self._waiting[truth.account][len(before) :]
             # The truth reader has answered those that only wanted to know, and kept the rest in order.
-            self._waiting[truth.account] = [*truth.submissions, *arrived]
-            self._size -= len(before) - len(truth.submissions)
+            kept = [*truth.submissions, *truth.put_off]
+            self._waiting[truth.account] = [*kept, *arrived]
+            self._size -= len(before) - len(kept)
             self._truths.append(truth)
         for account in asked:
             for submission in self._waiting.pop(account):

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from server import commands_database, commands_programme, commands_replay, commands_run, commands_settings
+from server.commands_till import till_app
 from server.errors import TRACEBACK_VARIABLE, OperatorError
 from server.invocation import Invocation, assignments, say, tell
 
@@ -26,6 +27,7 @@ app = typer.Typer(
 )
 for commands in (commands_run, commands_database, commands_programme, commands_settings, commands_replay):
     commands.register(app)
+app.add_typer(till_app, name="till")
 
 
 def _version(asked: bool) -> None:

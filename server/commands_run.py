@@ -86,7 +86,7 @@ def health(
 
 def _ask_health(settings: Settings) -> dict[str, Any]:
     host = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}.get(settings.admin_host, settings.admin_host)  # noqa: S104
-    url = f"http://{host}:{settings.admin_port}/health"
+    url = f"http://{host}:{settings.admin_port}/health/ready"
     try:
         # A proxy of the environment must not be asked about this host's own server.
         with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(

@@ -3,7 +3,6 @@
 import inspect
 import sys
 from collections.abc import Callable
-from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
@@ -31,6 +30,7 @@ from protocol.requests import (
 )
 from protocol.steady_clock import SteadyClock
 from server import till_input
+from server.invocation import invocation
 from server.till_desk import Desk, DeskOptions, ExitCode, Unavailable, run_once
 from server.till_input import BadInput
 from server.till_prompt import run_prompt
@@ -38,6 +38,9 @@ from server.till_prompt import run_prompt
 till_app = typer.Typer(
     help="A register on the command line. Without a command it asks for one after the other.",
     invoke_without_command=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
 )
 
 CardOption = Annotated[str, typer.Option("--card", help="13 digits, 16 digits, +phone, a track, or kind:value.")]
@@ -63,7 +66,7 @@ class Reason(StrEnum):
 # Every command takes these; they are added to its signature, so that they are written down once.
 _DESK_OPTIONS: Final[dict[str, tuple[Any, Any]]] = {
     "host": (Annotated[str, typer.Option(help="Where the server is.")], "127.0.0.1"),
-    "port": (Annotated[int, typer.Option(envvar="TILLWIRE_LISTEN_PORT", help="Its TCP port.")], 7411),
+    "port": (Annotated[int | None, typer.Option(help="Its TCP port; the setting listen_port by default.")], None),
     "terminal": (
         Annotated[str | None, typer.Option(help="Terminal id; the first of terminals.toml by default.")],
         None,
@@ -84,14 +87,19 @@ def _with_desk_options(command: Callable[..., None], own: list[inspect.Parameter
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
         for name, (annotation, default) in _DESK_OPTIONS.items()
     ]
-    own = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
+    context = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
+    own = [context, *[parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]]
     command.__signature__ = inspect.Signature([*own, *added])  # type: ignore[attr-defined]
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in (*own, *added)}
     return command
 
 
 def _take_desk_options(values: dict[str, Any]) -> DeskOptions:
-    return DeskOptions(**{option.name: values.pop(option.name) for option in fields(DeskOptions)})
+    settings = invocation(values.pop("context")).settings()
+    given = {name: values.pop(name) for name in _DESK_OPTIONS}
+    if given["port"] is None:
+        given["port"] = settings.listen_port
+    return DeskOptions(data_dir=settings.data_dir, **given)
 
 
 def _complain(sentence: str) -> None:
@@ -284,10 +292,10 @@ def _resolve(**values: Any) -> None:
 
 
 def _prompt(**values: Any) -> None:
-    context: typer.Context = values.pop("context")
-    options = _take_desk_options(values)
+    context: typer.Context = values["context"]
     if context.invoked_subcommand is not None:
         return
+    options = _take_desk_options(values)
     try:
         with Desk(options) as desk:
             run_prompt(desk, sys.stdin)
@@ -299,8 +307,9 @@ def _prompt(**values: Any) -> None:
 till_app.command("resolve", help="Reverse or send again what earlier runs left without an answer.")(
     _with_desk_options(_resolve, [])
 )
-till_app.callback()(
-    _with_desk_options(
-        _prompt, [inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)]
-    )
-)
+till_app.callback()(_with_desk_options(_prompt, []))
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.add_typer(till_app, name="till")

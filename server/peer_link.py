@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import structlog
 
@@ -57,8 +57,8 @@ class _Outgoing(asyncio.Protocol):
         self._reader = PeerFrameReader()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - an assertion that stays on
-        self._transport = transport
+        # uvloop's transports are asyncio's in all but their base class.
+        self._transport = cast("asyncio.Transport", transport)
         self._flush()
 
     def forward(self, submission: Submission) -> None:
@@ -153,8 +153,8 @@ class _Incoming(asyncio.Protocol):
         self._replies: list[list[Any]] = []
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - an assertion that stays on
-        self._transport = transport
+        # uvloop's transports are asyncio's in all but their base class.
+        self._transport = cast("asyncio.Transport", transport)
         self._links.add(self)
 
     def data_received(self, data: bytes) -> None:

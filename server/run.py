@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
 
-from server.health_http import HttpThread, health_app
+from server.health_http import HttpThread
 from server.logs import get_log
 from server.secrets import Secrets
 from server.settings import Settings
@@ -40,5 +40,5 @@ def run_server(
         log.info(
             "listening", registers=f"{listening[0]}:{listening[1]}", admin=f"{host}:{port}", keys=secrets.fingerprint()
         )
-        with HttpThread(health_app(supervisor.process_health, supervisor.metrics), admin):
+        with HttpThread(supervisor, admin):
             return asyncio.run(supervisor.run())

@@ -62,7 +62,7 @@ def banner(
     """Return what is listening where, and three commands to try."""
     rows = [
         ("registers", f"{registers[0]}:{registers[1]}", f"TCP{' with TLS' if settings.tls_cert_file else ''}"),
-        ("health", f"{admin[0]}:{admin[1]}", f"http://{admin[0]}:{admin[1]}/health and /metrics"),
+        ("health", f"{admin[0]}:{admin[1]}", f"http://{admin[0]}:{admin[1]}/health/ready and /metrics"),
         *((engine.name, engine.address, engine.program) for engine in engines),
     ]
     lines = ["", "Tillwire is up; Ctrl-C stops it.", ""]

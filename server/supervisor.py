@@ -114,7 +114,7 @@ class Supervisor:
             self._socket = None
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def process_health(self) -> dict[str, Any]:
+    def health(self) -> dict[str, Any]:
         """Tell how the process is; may be called from any thread.
 
         `live`: the supervisor works; if not, restart the process. `ready`: at least one worker accepts connections and

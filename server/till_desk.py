@@ -17,7 +17,7 @@ from protocol.retry import GIVING_UP, GivingUp, as_advice
 from protocol.session import Profile
 from protocol.ticket import Rejected, Reply, Unanswered
 from protocol.ticket_book import Timing
-from server.till_input import BadInput, data_dir, terminal
+from server.till_input import BadInput, terminal
 from server.till_journal import Open, TillJournal
 from server.till_slip import as_json, failure_json, print_failure, print_reply
 
@@ -38,8 +38,9 @@ class Unavailable(Exception):  # noqa: N818 (says what is the matter)
 
 @dataclass(frozen=True, slots=True)
 class DeskOptions:
-    """What every till command takes; `patience` in seconds, `ttl_ms` 0 = the server's default."""
+    """What every till command takes; `patience` is in seconds."""
 
+    data_dir: Path
     host: str
     port: int
     terminal: str | None
@@ -57,7 +58,7 @@ class Desk:
         self.console = Console(highlight=False)
         self.options = options
         self._request_id = request_id
-        folder = data_dir()
+        folder = options.data_dir
         who = terminal(folder, options.terminal, options.secret_file)
         self.journal = TillJournal(folder, who.terminal_id)
         self.terminal_id = who.terminal_id

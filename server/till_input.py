@@ -1,6 +1,5 @@
 """What a person types at the till's prompt or command line, as exact values; nothing here touches a float."""
 
-import os
 import re
 import tomllib
 import uuid
@@ -65,11 +64,6 @@ class Terminal:
 
     terminal_id: str
     secret: str = field(repr=False)
-
-
-def data_dir() -> Path:
-    """Return the folder of generated data: TILLWIRE_DATA_DIR, or `data` in the current folder."""
-    return Path(os.environ.get("TILLWIRE_DATA_DIR") or "data")
 
 
 def minor_units(typed: str, digits: int) -> int:

@@ -17,6 +17,7 @@ import time
 import structlog
 import uvloop
 
+from ledger.journal.partitioning import WorkersRunning
 from ledger.journal.writer import JournalDown
 from ledger.ledger import Engines, Ledger, Place, wall_clock_ms
 from server.answers import AnswerRenderer, check_programme
@@ -97,8 +98,8 @@ class Worker:
             try:
                 await self.ledger.start()
                 break
-            except JournalDown as error:
-                _log.warning("waiting for PostgreSQL", reason=str(error))
+            except (JournalDown, WorkersRunning) as error:
+                _log.warning("cannot begin yet", reason=str(error))
                 await asyncio.sleep(_RETRY_S)
         deadline = time.monotonic() + _PARTITIONS_WAIT_S
         while not self.ledger.health()["ready"] and time.monotonic() < deadline:  # noqa: ASYNC110 - once, at the start

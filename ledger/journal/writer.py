@@ -16,6 +16,7 @@ LOCK_CLASS = 7411
 _ENTRY_REQUEST_INDEX = "entry_request"
 _ACCOUNT_COLUMNS = 10
 _ENTRY_COLUMNS = 30
+_DEADLOCKS_MAX = 5
 
 Row = tuple[Any, ...]
 
@@ -177,6 +178,7 @@ class Writer:
         a card that by now belongs elsewhere. Raises Fenced (nothing was journaled) and JournalDown (unknown).
         """
         vetoed: set[int] = set()
+        deadlocks = 0
         try:
             while True:
                 try:
@@ -189,6 +191,12 @@ class Writer:
                     vetoed |= conflicting
                 except _CardsTakenElsewhere as taken:
                     vetoed |= taken.accounts
+                except asyncpg.DeadlockDetectedError as error:
+                    # A card that replaces another in one partition and is activated in another makes the two writers
+                    # wait for each other; PostgreSQL has undone one of them, and nothing of it was journaled.
+                    deadlocks += 1
+                    if deadlocks == _DEADLOCKS_MAX:
+                        raise JournalDown(str(error)) from error
         except DOWN as error:
             raise JournalDown(str(error)) from error
 
@@ -239,6 +247,12 @@ class Writer:
         return conflicting
 
     async def _change_cards(self, cards: Sequence[CardChange]) -> None:
+        owners: dict[bytes, int] = {}
+        for change in cards:
+            owners.setdefault(change.token, change.account)
+        late = {change.account for change in cards if owners[change.token] != change.account}
+        if late:
+            raise _CardsTakenElsewhere(late)
         # The last word of a batch on a card counts; ON CONFLICT cannot touch a row twice.
         last = {change.token: change for change in cards}
         rows = [(c.token, c.account, c.status, c.kind, c.masked) for c in last.values()]

@@ -1,21 +1,10 @@
-"""The ledger on real engines: every operation once, end to end, with the books proved at the end."""
+"""The ledger on real engines: the first things that a register asks for, end to end."""
 
 import os
-from collections.abc import AsyncIterator
-
-import pytest
 
 from ledger.operations import Operation, Outcome
 from ledger.submission import Refusal
 from tests.rigs.ledger_rig import Rig
-
-
-@pytest.fixture
-async def rig(postgres_url: str, valkey_url: str) -> AsyncIterator[Rig]:
-    rig = Rig(postgres_url, valkey_url)
-    await rig.prepare(cards=10)
-    yield rig
-    await rig.verify()
 
 
 async def test_earn_redeem_and_balance(rig: Rig) -> None:

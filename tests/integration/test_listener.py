@@ -542,7 +542,7 @@ async def test_an_idle_crowd_is_cheap_and_leaves_nothing_behind(shop: Shop, many
     crowd = [await sign_on() for _ in range(CROWD)]
     grown = psutil.Process().memory_info().rss - before
     assert shop.listener.connections == CROWD + 50
-    assert grown / CROWD < 12 * 1024
+    assert grown / CROWD < 8 * 1024
     till = await shop.till("T-0002")
     till.send(redeem(5))
     assert (await till.receive()).answer.points == 5

@@ -82,7 +82,7 @@ class Server:
 
     async def until_ready(self) -> None:
         async with asyncio.timeout(60):
-            while not (health := self.supervisor.process_health())["ready"] or health["down"]:
+            while not (health := self.supervisor.health())["ready"] or health["down"]:
                 await asyncio.sleep(0.05)
 
 
@@ -127,15 +127,15 @@ async def test_points_are_right_whichever_worker_a_register_is_on(server: Server
             earned = await asyncio.gather(
                 *(tills[(number + round_) % TERMINALS].earn(card(number), receipt(1_000)) for number in range(CARDS))
             )
-            assert {reply.answer.outcome for reply in earned} == {Outcome.APPROVED}
+            assert {reply.outcome for reply in earned} == {Outcome.APPROVED}
         spent = await asyncio.gather(
             *(tills[n % TERMINALS].redeem(card(n), 100 + n, receipt(5_000)) for n in range(CARDS))
         )
-        assert [reply.answer.points for reply in spent] == [100 + number for number in range(CARDS)]
+        assert [reply.points for reply in spent] == [100 + number for number in range(CARDS)]
         balances = await asyncio.gather(*(tills[-1 - n % TERMINALS].balance(card(n)) for n in range(CARDS)))
-        assert [reply.answer.balance.available for reply in balances] == [2_900 - number for number in range(CARDS)]
-        assert balances[0].answer.slip == ("Balance 29.00",)
-    workers = server.supervisor.process_health()["workers"]
+        assert [reply.balance.available for reply in balances] == [2_900 - number for number in range(CARDS)]
+        assert balances[0].slip == ("Balance 29.00",)
+    workers = server.supervisor.health()["workers"]
     # With two workers and four partitions some registers were on the wrong one.
     assert sum(worker["detail"]["links_in"] for worker in workers) > 0
 
@@ -154,17 +154,17 @@ async def test_the_numbers_of_all_workers_are_added_up(server: Server) -> None:
 async def test_a_killed_worker_is_replaced_and_no_point_is_lost(server: Server) -> None:
     async with server.tills(4) as tills:
         await asyncio.gather(*(tills[number % 4].earn(card(number), receipt(1_000)) for number in range(CARDS)))
-        victim = server.supervisor.process_health()["workers"][0]["pid"]
+        victim = server.supervisor.health()["workers"][0]["pid"]
         asking = [
             asyncio.create_task(tills[number % 4].redeem(card(number), 100, receipt(5_000))) for number in range(CARDS)
         ]
         await asyncio.sleep(0)
         os.kill(victim, signal.SIGKILL)
         replies = await asyncio.gather(*asking)
-        assert {reply.answer.outcome for reply in replies} == {Outcome.APPROVED}
+        assert {reply.outcome for reply in replies} == {Outcome.APPROVED}
         await server.until_ready()
         balances = await asyncio.gather(*(tills[number % 4].balance(card(number)) for number in range(CARDS)))
-        assert {reply.answer.balance.available for reply in balances} == {900}
+        assert {reply.balance.available for reply in balances} == {900}
 
 
 async def test_stopping_under_load_answers_what_was_begun_and_exits_cleanly(server: Server) -> None:

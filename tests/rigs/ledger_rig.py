@@ -17,9 +17,9 @@ import msgpack
 from ledger.hot_store import HotStore
 from ledger.journal import migrate
 from ledger.journal.enrolment import NewCard, enrol
-from ledger.journal.onboarding import Onboarding
+from ledger.journal.onboarding import Credentials, Onboarding
 from ledger.journal.partitioning import ensure_partitions
-from ledger.ledger import Engines, Ledger, Place
+from ledger.ledger import Engines, Ledger, Place, wall_clock_ms
 from ledger.limits import Limits
 from ledger.operations import Operation
 from ledger.programme import Rules
@@ -27,7 +27,7 @@ from ledger.submission import Refusal, Submission
 from ledger.verify import Verified, verify
 
 SEAL_KEY, PERSONAL_KEY = b"s" * 32, b"p" * 32
-ACTIVE = 1
+ISSUED, ACTIVE = 0, 1
 RULES = Rules(valid_from_ms=0, earn_rate_bp=500)
 LIMITS = Limits(settle_interval_s=0.2, refresh_interval_s=0.1, acquire_interval_s=0.05, takeover_interval_s=0.3)
 
@@ -43,6 +43,7 @@ class Reply(NamedTuple):
     replayed: bool = False
     body: bytes = b""
     refusal: Refusal | None = None
+    greeting: str | None = None
 
 
 class PlainRenderer:
@@ -66,17 +67,33 @@ class PlainRenderer:
 
 
 class Waiter:
-    """Takes one reply."""
+    """Takes a reply, and keeps count of them: more than one is a bug that `Rig.verify` tells."""
 
     def __init__(self) -> None:
         self.reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self.replies: list[Reply] = []
 
     def answer(self, request_id: bytes, body: bytes, *, replayed: bool) -> None:
-        outcome, points, earned, balance, detail, _ = msgpack.unpackb(body)
-        self.reply.set_result(Reply(outcome, points, earned, balance, detail, replayed, body))
+        outcome, points, earned, balance, detail, greeting = msgpack.unpackb(body)
+        self._take(Reply(outcome, points, earned, balance, detail, replayed, body, None, greeting))
 
     def refuse(self, request_id: bytes, refusal: Refusal, retry_after_ms: int) -> None:
-        self.reply.set_result(Reply(refusal=refusal))
+        self._take(Reply(refusal=refusal))
+
+    def _take(self, reply: Reply) -> None:
+        self.replies.append(reply)
+        if not self.reply.done():
+            self.reply.set_result(reply)
+
+
+class Clock:
+    """A clock that a test moves."""
+
+    def __init__(self) -> None:
+        self.ms = wall_clock_ms()
+
+    def __call__(self) -> int:
+        return self.ms
 
 
 def token_of(card: int) -> bytes:
@@ -91,9 +108,14 @@ class Rig:
         self.redis_url = redis_url
         self.network_id = 0
         self.partner_id = 0
+        self.terminal_id = 0
+        self._waiters: list[Waiter] = []
 
-    async def prepare(self, cards: int, *, partitions: int = 1) -> None:
-        """Migrate and create a partner, a network and accounts for cards 0..cards-1."""
+    async def prepare(self, cards: int, *, issued: int = 0, partitions: int = 1) -> None:
+        """Migrate and create a partner, a network, a terminal, and an account for each card from 0 on.
+
+        The first `cards` cards are active, the `issued` ones behind them wait to be activated or to replace a card.
+        """
         await migrate.run(self.postgres_url)
         await ensure_partitions(self.postgres_url, partitions)
         async with self.database() as connection:
@@ -101,7 +123,14 @@ class Rig:
             self.partner_id = await onboarding.partner("Partner")
             self.network_id = await onboarding.network(self.partner_id, "Network", "EUR")
             await onboarding.rules(self.network_id, RULES)
-            await enrol(connection, [NewCard(token_of(card), 1, f"…{card}", ACTIVE) for card in range(cards)])
+            store_id = await onboarding.store(self.network_id, "Store")
+            credentials = Credentials(b"salt", 4096, b"stored", b"server")
+            self.terminal_id = await onboarding.terminal(store_id, "till-1", [Operation.REDEEM], credentials)
+            await enrol(
+                connection,
+                [NewCard(token_of(card), 1, f"…{card}", ACTIVE if card < cards else ISSUED)
+                 for card in range(cards + issued)],
+            )  # fmt: skip
 
     @asynccontextmanager
     async def database(self) -> AsyncIterator[asyncpg.Connection[Any]]:
@@ -141,7 +170,7 @@ class Rig:
         return Submission(
             op=op,
             token=token_of(card),
-            terminal_id=fields.pop("terminal_id", 1),
+            terminal_id=fields.pop("terminal_id", self.terminal_id),
             partner_id=fields.pop("partner_id", self.partner_id),
             network_id=self.network_id,
             deadline=time.monotonic() + ttl_s,
@@ -149,14 +178,26 @@ class Rig:
             **fields,
         )
 
+    def send(self, ledger: Ledger, submission: Submission) -> Waiter:
+        """Submit; the same submission may be sent again, as a retry."""
+        waiter = Waiter()
+        self._waiters.append(waiter)
+        ledger.submit(replace(submission, reply_to=waiter, account=0, attempts=0, resolved_afresh=False))
+        return waiter
+
     async def ask(self, ledger: Ledger, submission: Submission) -> Reply:
         """Submit and wait for the reply; the same submission may be asked again, as a retry."""
-        waiter = Waiter()
-        ledger.submit(
-            replace(submission, reply_to=waiter, account=0, attempts=0, resolved_afresh=False,
-                    deadline=max(submission.deadline, time.monotonic() + 1))
-        )  # fmt: skip
-        return await asyncio.wait_for(waiter.reply, 30)
+        fresh = replace(submission, deadline=max(submission.deadline, time.monotonic() + 5))
+        return await asyncio.wait_for(self.send(ledger, fresh).reply, 30)
+
+    async def insist(self, ledger: Ledger, submission: Submission) -> Reply:
+        """Ask like a good register: again with the same id while the answer is UNAVAILABLE, EXPIRED or BUSY."""
+        async with asyncio.timeout(60):
+            while True:
+                reply = await self.ask(ledger, submission)
+                if reply.refusal in (None, Refusal.ID_REUSED):
+                    return reply
+                await asyncio.sleep(0.02)
 
     async def do(self, ledger: Ledger, op: Operation, card: int, **fields: Any) -> Reply:
         """Make a submission and ask."""
@@ -169,8 +210,34 @@ class Rig:
         assert (reply.outcome, reply.earned) == (0, points)
         return submission
 
+    async def available(self, ledger: Ledger, card: int) -> int:
+        """Return the points that the card may spend now."""
+        reply = await self.insist(ledger, self.submission(Operation.BALANCE, card))
+        assert reply.balance is not None
+        return reply.balance[0]
+
+    async def journal(self, card: int) -> list[asyncpg.Record]:
+        """Return the entries of the account that the card leads to."""
+        async with self.database() as connection:
+            return list(
+                await connection.fetch(
+                    "SELECT e.* FROM entry e JOIN card c USING (account_id) WHERE c.token = $1 ORDER BY seq",
+                    token_of(card),
+                )
+            )
+
+    async def until_journaled(self, card: int, op: Operation) -> asyncpg.Record:
+        """Wait for an entry that nobody asks for."""
+        async with asyncio.timeout(30):
+            while True:
+                for entry in await self.journal(card):
+                    if entry["op"] == op:
+                        return entry
+                await asyncio.sleep(0.05)
+
     async def verify(self) -> Verified:
-        """Prove the books."""
+        """Prove the books, and that nobody was answered twice."""
+        assert not [waiter.replies for waiter in self._waiters if len(waiter.replies) > 1]
         hot_store = HotStore(self.redis_url, timeout_s=2.0)
         try:
             return await verify(self.postgres_url, hot_store, SEAL_KEY, lambda _done, _total: None)
