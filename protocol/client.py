@@ -126,7 +126,8 @@ class Client(Operations[Awaitable[Reply]]):
         register, now_ms = self._register, self._now_ms()
         register.tick(now_ms)
         line = self._line
-        if line is not None and line.transport is not None:
+        # To a transport that closes, of which connection_lost will tell in a moment, uvloop lets nobody write any more.
+        if line is not None and line.transport is not None and not line.transport.is_closing():
             data = register.data_to_send()
             if data:
                 line.transport.write(data)

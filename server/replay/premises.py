@@ -1,12 +1,12 @@
 """The engines of a replay, in a folder of their own that is emptied before they start."""
 
 import fcntl
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from server.engines.account import make_passable
 from server.engines.postgres import EmbeddedPostgres
@@ -33,8 +33,8 @@ def fresh_engines(folder: Path) -> Iterator[Engines]:
     """
     folder = folder.absolute()
     with ExitStack() as stack:
-        stack.callback(os.close, _take(folder))
-        _empty(folder)
+        stack.enter_context(take(folder))
+        empty(folder)
         postgres, valkey = EmbeddedPostgres(folder / "postgresql"), EmbeddedValkey(folder / "valkey")
         postgres_url = postgres.start()
         stack.callback(postgres.stop)
@@ -43,26 +43,30 @@ def fresh_engines(folder: Path) -> Iterator[Engines]:
         yield Engines(postgres_url, redis_url, f"{postgres.label}, {valkey.label}")
 
 
-def _take(folder: Path) -> int:
-    """Take the folder for this process and return the descriptor of its lock, which the kernel frees in any case."""
+def take(folder: Path) -> BinaryIO:
+    """Take the folder for this process until what is returned is closed; the kernel does that in any case.
+
+    Raises OperatorError when it cannot be made, holds what no replay has left there, or another replay runs in it.
+    """
     mark = folder / _MARK
     try:
         if folder.exists() and any(folder.iterdir()) and not mark.exists():
             # It is about to be emptied, and only an earlier replay's leavings may be.
             raise OperatorError(f"{folder} holds files that are not a replay's: give another --folder")
         make_passable(folder)
-        lock = os.open(mark, os.O_RDWR | os.O_CREAT, 0o600)
+        lock = mark.open("ab")
     except OSError as error:
         raise OperatorError(f"{folder} cannot be used ({error.strerror}): give another --folder") from None
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        os.close(lock)
+        lock.close()
         raise OperatorError(f"another replay runs in {folder}: wait for it or give another --folder") from None
     return lock
 
 
-def _empty(folder: Path) -> None:
+def empty(folder: Path) -> None:
+    """Remove everything in a folder that was taken."""
     for path in folder.iterdir():
         if path.name == _MARK:
             continue

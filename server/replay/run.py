@@ -13,10 +13,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from ledger.audit import BadRow
-from ledger.hot_store import HotStore
+from ledger.hot_store import HotStore, HotStoreDown
 from ledger.journal import migrate
 from ledger.journal.partitioning import ensure_partitions
-from ledger.verify import Verified, verify
+from ledger.journal.writer import JournalDown
+from ledger.verify import verify
 from server.errors import OperatorError
 from server.invocation import tell
 from server.ledger_limits import partition_count
@@ -58,14 +59,14 @@ def replay(baskets: list[Basket], settings: Settings, options: Options) -> Repor
     with fresh_engines(options.folder) as engines:
         tell(f"{engines.label} in {options.folder}")
         settings = settings.model_copy(update=_own(engines, options.folder))
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            town = runner.run(_prepare(baskets, settings, engines, keys, options))
-            sales = runner.run(_serve(baskets, settings, keys, town, options))
-            tell("verifying journal, balances and Redis ...")
-            try:
-                return Report(sales, runner.run(_verify(settings, engines, keys)))
-            except BadRow as bad:
-                return Report(sales, None, str(bad))
+        try:
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                town = runner.run(_prepare(baskets, settings, engines, keys, options))
+                sales = runner.run(_serve(baskets, settings, keys, town, options))
+                tell("verifying journal, balances and Redis ...")
+                return runner.run(_proven(sales, settings, engines, keys))
+        except (JournalDown, HotStoreDown, OSError) as error:
+            raise OperatorError(f"an engine failed, see the logs in {options.folder}: {error}") from error
 
 
 def _own(engines: Engines, folder: Path) -> dict[str, Any]:
@@ -140,17 +141,18 @@ async def _sell(host: str, port: int, baskets: list[Basket], town: Town, options
     return drive.sales
 
 
-async def _verify(settings: Settings, engines: Engines, keys: Secrets) -> Verified:
+async def _proven(sales: Sales, settings: Settings, engines: Engines, keys: Secrets) -> Report:
     hot_store = HotStore(engines.redis_url, timeout_s=settings.redis_timeout_ms / 1000)
     try:
         with _progress("accounts") as bar:
             task = bar.add_task("accounts", total=None)
-            return await verify(
-                engines.postgres_url,
-                hot_store,
-                keys.seal_key,
-                lambda done, total: bar.update(task, completed=done, total=total),
-            )
+
+            def progress(done: int, total: int) -> None:
+                bar.update(task, completed=done, total=total)
+
+            return Report(sales, await verify(engines.postgres_url, hot_store, keys.seal_key, progress))
+    except BadRow as bad:
+        return Report(sales, None, str(bad))
     finally:
         await hot_store.close()
 

@@ -4,10 +4,8 @@ import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-import asyncpg
-
-from ledger.journal.enrolment import NewCard, enrol
-from ledger.journal.onboarding import Credentials, Onboarding
+from ledger.journal.enrolment import NewCard
+from ledger.journal.onboarding import Credentials, Onboarding, onboarding
 from ledger.programme import Rules
 from protocol import scram, tokens
 from protocol.codes import CardKind, Message
@@ -47,29 +45,23 @@ async def found(
     postgres_url: str, token_key: bytes, stores: Iterable[int], households: Iterable[int], tills: int, earn_bp: int
 ) -> Town:
     """Create everything in an empty, migrated database, with `tills` terminals in every store."""
-    connection = await asyncpg.connect(postgres_url)
-    try:
-        async with connection.transaction():
-            signs = await _open_stores(Onboarding(connection), stores, tills, earn_bp)
-        cards = {household: card_of(household) for household in sorted(set(households))}
-        await enrol(connection, [_new_card(card, token_key) for card in cards.values()])
-    finally:
-        await connection.close()
+    cards = {household: card_of(household) for household in sorted(set(households))}
+    async with onboarding(postgres_url) as to:
+        signs = await _open_stores(to, stores, tills, earn_bp)
+        await to.cards([_new_card(card, token_key) for card in cards.values()])
     return Town(signs, cards)
 
 
-async def _open_stores(
-    onboarding: Onboarding, stores: Iterable[int], tills: int, earn_bp: int
-) -> dict[int, tuple[Sign, ...]]:
-    partner = await onboarding.partner(_NAME)
-    network = await onboarding.network(partner, _NAME, CURRENCY)
-    await onboarding.rules(network, Rules(valid_from_ms=0, earn_rate_bp=earn_bp))
+async def _open_stores(to: Onboarding, stores: Iterable[int], tills: int, earn_bp: int) -> dict[int, tuple[Sign, ...]]:
+    partner = await to.partner(_NAME)
+    network = await to.network(partner, _NAME, CURRENCY)
+    await to.rules(network, Rules(valid_from_ms=0, earn_rate_bp=earn_bp))
     signs = {}
     for number in sorted(set(stores)):
-        store = await onboarding.store(network, f"Store {number}")
+        store = await to.store(network, f"Store {number}")
         signs[number] = tuple(Sign(f"store-{number}-till-{till}", _secret()) for till in range(1, tills + 1))
         for sign in signs[number]:
-            await onboarding.terminal(store, sign.terminal, _PERMITTED, _credentials(sign.secret))
+            await to.terminal(store, sign.terminal, _PERMITTED, _credentials(sign.secret))
     return signs
 
 
