@@ -187,7 +187,7 @@ class Pipeline:
                 self._committer.answer_plain(submission, result)
         if decided.changes or group.submissions():
             self._committer.add(group)
-        # Cold, or in need of context, or with one that an earlier request of the batch has outdated. That is no attempt:
+        # Cold, or in need of context, or with one that an earlier request of the batch outdated. That is no attempt:
         # every round decides at least the first of an account for good, and each has its deadline.
         for submission in reversed(bounced):
             self._books.end(submission)

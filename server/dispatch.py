@@ -128,7 +128,7 @@ class Dispatcher:
         plan.fill(request, submission)
         if plan.receipt and not self._take_receipt(request, submission, in_force, pending):
             return
-        if plan.earns:
+        if plan.credits:
             submission.active_day = in_force.active_day
             submission.expiry_day = in_force.expiry_day
             if op == _EARN and request.offline:  # type: ignore[attr-defined]

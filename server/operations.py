@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ledger.submission import Submission
-from protocol.codes import Message
+from protocol.codes import BlockReason, Message
 from protocol.requests import REQUESTS
 
 Fill = Callable[[Any, Submission], None]
@@ -21,7 +21,7 @@ class Plan:
     fill: Fill
     receipt: bool = False
     spends: bool = False
-    earns: bool = False
+    credits: bool = False
 
 
 def _card_only(request: Any, submission: Submission) -> None:
@@ -62,6 +62,12 @@ def _original(request: Any, submission: Submission) -> None:
     submission.target = request.original_id
 
 
+def _block(request: Any, submission: Submission) -> None:
+    # The journal has no field for it, and whoever is asked why a card was blocked looks at the reference.
+    submission.reference = BlockReason(request.reason).name.lower() if request.reason in _REASONS else "other"
+
+
+_REASONS = frozenset(BlockReason)
 _PLANS = {
     int(op): Plan(int(op), fill, **checks)
     for op, fill, checks in (
@@ -70,13 +76,13 @@ _PLANS = {
         (Message.HOLD, _hold, {"receipt": True, "spends": True}),
         (Message.CAPTURE, _capture, {"receipt": True}),
         (Message.RELEASE, _release, {}),
-        (Message.EARN, _earn, {"receipt": True, "earns": True}),
-        (Message.SALE, _sale, {"receipt": True, "spends": True, "earns": True}),
-        (Message.REFUND, _original, {"receipt": True}),
-        (Message.REVERSE, _original, {}),
+        (Message.EARN, _earn, {"receipt": True, "credits": True}),
+        (Message.SALE, _sale, {"receipt": True, "spends": True, "credits": True}),
+        (Message.REFUND, _original, {"receipt": True, "credits": True}),
+        (Message.REVERSE, _original, {"credits": True}),
         (Message.STATUS, _original, {}),
         (Message.ACTIVATE, _card_only, {}),
-        (Message.BLOCK, _card_only, {}),
+        (Message.BLOCK, _block, {}),
         (Message.REPLACE, _card_only, {}),
     )
 }
