@@ -17,11 +17,11 @@ from ledger.ledger import Engines, Ledger, Place, wall_clock_ms
 from ledger.programme import Rules
 from ledger.submission import Refusal, Submission
 from protocol.codes import CardKind, Message
-from server.answers import AnswerRenderer
-from server.dispatch import token_hash
 from server.errors import OperatorError
 from server.ledger_limits import ledger_limits
 from server.programme_setup import add_terminal, credentials_of, ean13_numbers, new_card, new_secret
+from server.registers.answers import AnswerRenderer
+from server.registers.dispatch import token_hash
 from server.secrets import Secrets
 from server.settings import Settings
 

@@ -10,7 +10,7 @@ from ledger.journal.enrolment import NewCard
 from ledger.journal.onboarding import Credentials, Onboarding
 from protocol import scram, tokens
 from protocol.codes import CardKind
-from server.dispatch import token_hash
+from server.registers.dispatch import token_hash
 
 #: Above the 4,096 of RFC 7677, since a register pays for it only once per secret; the server never does.
 SCRAM_ITERATIONS = 15_000

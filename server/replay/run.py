@@ -18,10 +18,10 @@ from ledger.journal import migrate
 from ledger.journal.partitioning import ensure_partitions
 from ledger.journal.writer import JournalDown
 from ledger.verify import verify
+from server.commands.invocation import tell
 from server.errors import OperatorError
-from server.invocation import tell
 from server.ledger_limits import partition_count
-from server.logs import configure_logging
+from server.observation.logs import configure_logging
 from server.replay.baskets import Basket
 from server.replay.drive import Drive, Sales, open_tills
 from server.replay.plan import Plan
@@ -30,7 +30,7 @@ from server.replay.report import Report
 from server.replay.town import Town, found
 from server.secrets import KEY_BYTES, NAMES, Secrets
 from server.settings import Settings
-from server.supervisor import Supervisor
+from server.workers.supervisor import Supervisor
 
 _LOOPBACK = "127.0.0.1"
 _SHOWN_EVERY = 100

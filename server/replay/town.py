@@ -10,7 +10,7 @@ from ledger.programme import Rules
 from protocol import scram, tokens
 from protocol.codes import CardKind, Message
 from protocol.requests import Card
-from server.dispatch import token_hash
+from server.registers.dispatch import token_hash
 
 CURRENCY = "USD"
 _NAME = "The Complete Journey"

@@ -19,12 +19,12 @@ BARE = {name: value for name, value in os.environ.items() if not name.startswith
 # `up` with the supervisor's test worker and without a demo programme: what is proven here is the shell around them.
 UP = """
 import sys, types
-import server.run
+import server.commands.serving
 from server.cli import main
 async def create(settings, secrets):
     assert settings.postgres_url and settings.redis_url and settings.mqtt_url and len(secrets.token_key) == 32
 sys.modules["server.demo"] = types.SimpleNamespace(create=create)
-server.run.WORKER_MODULE = "obedient_worker"
+server.commands.serving.WORKER_MODULE = "obedient_worker"
 main()
 """
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from server.health_http import HttpThread
+from server.observation.health_http import HttpThread
 
 
 def get(port: int, path: str) -> tuple[int, Any]:

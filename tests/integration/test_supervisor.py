@@ -16,7 +16,7 @@ from server.engines.processes import is_running
 from server.errors import OperatorError
 from server.secrets import NAMES, Secrets
 from server.settings import Settings
-from server.supervisor import Supervisor
+from server.workers.supervisor import Supervisor
 
 CHECKOUT = Path(__file__).parents[2]
 SECRETS = Secrets(**{name: bytes([number + 1]) * 32 for number, name in enumerate(NAMES)})
@@ -190,10 +190,10 @@ def test_a_taken_port_is_explained() -> None:
 
 DRIVER = """
 import asyncio, sys
-from server.logs import configure_logging
+from server.observation.logs import configure_logging
 from server.secrets import Secrets
 from server.settings import Settings
-from server.supervisor import Supervisor
+from server.workers.supervisor import Supervisor
 configure_logging("info")
 settings, secrets = Settings.model_validate_json(sys.argv[1]), sys.argv[2]
 supervisor = Supervisor(settings, Secrets.from_handover(eval(secrets)), worker_module="obedient_worker")

@@ -1,4 +1,4 @@
-from server.clock import SteadyClock
+from server.registers.clock import SteadyClock
 
 
 class Times:

@@ -1,6 +1,6 @@
 from typing import Any
 
-from server.log_budget import LogBudget
+from server.registers.log_budget import LogBudget
 
 
 class Log:

@@ -1,7 +1,7 @@
 from prometheus_client import generate_latest
 
 from protocol.codes import ErrorCode, Goodbye, Message, Outcome
-from server.metrics import LATENCY_BOUNDS_S, Metrics
+from server.observation.metrics import LATENCY_BOUNDS_S, Metrics
 
 
 def lines(metrics: Metrics) -> set[str]:

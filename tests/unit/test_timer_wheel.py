@@ -1,4 +1,4 @@
-from server.timer_wheel import TimerWheel
+from server.registers.timer_wheel import TimerWheel
 
 
 class Alarm:

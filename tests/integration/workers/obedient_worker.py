@@ -8,7 +8,7 @@ import time
 
 from prometheus_client import Counter
 
-from server.worker_link import EXIT_CONFIGURATION, WorkerLink, WorkerState
+from server.workers.worker_link import EXIT_CONFIGURATION, WorkerLink, WorkerState
 
 LINES = Counter("obedient_lines", "Lines received.")
 

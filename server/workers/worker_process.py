@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from server.engines.child import launch
-from server.logs import get_log
+from server.observation.logs import get_log
 from server.secrets import VARIABLE_PREFIX
 from server.settings import Settings
-from server.worker_link import LINE_BYTES_MAX, WorkerState, WorkerStatus, arguments
+from server.workers.worker_link import LINE_BYTES_MAX, WorkerState, WorkerStatus, arguments
 
 _EXIT_TIMEOUT_S = 2.0
 # What arrived while this process itself was stopped must be read before a worker is called silent.

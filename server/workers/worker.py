@@ -1,6 +1,6 @@
 """One worker process: puts ledger, peer link and listener together, tells the supervisor how it is, drains on SIGTERM.
 
-The supervisor starts it as `python -m server.worker ...`; see `server.worker_link`.
+The supervisor starts it as `python -m server.workers.worker ...`; see `server.workers.worker_link`.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ import uvloop
 from ledger.journal.partitioning import WorkersRunning
 from ledger.journal.writer import JournalDown
 from ledger.ledger import Engines, Ledger, Place, wall_clock_ms
-from server.answers import AnswerRenderer, check_programme
-from server.clock import SteadyClock
-from server.dispatch import Dispatcher
 from server.ledger_limits import ledger_limits
-from server.listener import Listener
-from server.logs import configure_logging
-from server.metrics import Metrics
-from server.peer_address import new_address
-from server.peer_link import PeerLinks
-from server.reception import Reception
+from server.observation.logs import configure_logging
+from server.observation.metrics import Metrics
+from server.registers.answers import AnswerRenderer, check_programme
+from server.registers.clock import SteadyClock
+from server.registers.dispatch import Dispatcher
+from server.registers.listener import Listener
+from server.registers.reception import Reception
+from server.registers.slip import TemplateError
+from server.registers.terminal_room import TerminalRoom
+from server.registers.tls import server_context
+from server.registers.wire_limits import connection_limits, dispatch_limits
 from server.secrets import Secrets
 from server.settings import Settings
-from server.slip import TemplateError
-from server.terminal_room import TerminalRoom
-from server.tls import server_context
-from server.wire_limits import connection_limits, dispatch_limits
-from server.worker_link import EXIT_CONFIGURATION, WorkerLink, WorkerState
+from server.workers.peer_address import new_address
+from server.workers.peer_link import PeerLinks
+from server.workers.worker_link import EXIT_CONFIGURATION, WorkerLink, WorkerState
 
 _RETRY_S = 0.5
 # Registers are let in when every partition is served; one in trouble does not keep the others waiting for ever.

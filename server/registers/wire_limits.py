@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from server.dispatch import DispatchLimits
-from server.reception import ConnectionLimits
+from server.registers.dispatch import DispatchLimits
+from server.registers.reception import ConnectionLimits
 from server.settings import Settings
 
 

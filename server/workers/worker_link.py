@@ -1,6 +1,6 @@
 """How the supervisor and a worker process talk: what a worker is given, and what it tells.
 
-A worker is started as `python -m server.worker --index I --listen-fd N --control-fd R --status-fd W`.
+A worker is started as `python -m server.workers.worker --index I --listen-fd N --control-fd R --status-fd W`.
 
 - The listening socket is bound by the supervisor and shared by all workers.
 - The control pipe carries one JSON line: settings and secret keys, which therefore stand in no argument or environment,
@@ -79,11 +79,13 @@ def control_line(settings: Mapping[str, Any], secrets: Mapping[str, str], folder
 
 
 class WorkerLink:
-    """A worker's end. Made once, at the start of `server.worker.main`."""
+    """A worker's end. Made once, at the start of `server.workers.worker.main`."""
 
     def __init__(self, argv: Sequence[str]) -> None:
         """Take over what the supervisor handed down. `argv` excludes the program's name."""
-        parser = argparse.ArgumentParser(prog="server.worker", description="Started by the supervisor, not by hand.")
+        parser = argparse.ArgumentParser(
+            prog="server.workers.worker", description="Started by the supervisor, not by hand."
+        )
         for name in ("index", "listen-fd", "control-fd", "status-fd"):
             parser.add_argument(f"--{name}", type=int, required=True)
         given = parser.parse_args(argv)

@@ -15,12 +15,12 @@ from ledger.programme import Programme, Terminal
 from protocol.codes import Goodbye
 from protocol.scram import ITERATIONS_MIN, Credentials, decoy_credentials
 from protocol.session import NETWORK_NAME_CHARACTERS_MAX, Limits, Profile
-from server.clock import SteadyClock
-from server.dispatch import ALWAYS_PERMITTED, Decider, Dispatcher
-from server.log_budget import LogBudget
-from server.metrics import Metrics
-from server.terminal_room import TerminalRoom
-from server.timer_wheel import Timed, TimerWheel
+from server.observation.metrics import Metrics
+from server.registers.clock import SteadyClock
+from server.registers.dispatch import ALWAYS_PERMITTED, Decider, Dispatcher
+from server.registers.log_budget import LogBudget
+from server.registers.terminal_room import TerminalRoom
+from server.registers.timer_wheel import Timed, TimerWheel
 
 LOOKUPS_MAX = 64
 _NONCE_BYTES = 18

@@ -9,9 +9,9 @@ from ledger.programme import Terminal
 from protocol.codes import Goodbye
 from protocol.connection import ServerConnection, State
 from protocol.events import Authenticated, BadRequest, Closed, HelloReceived, RequestReceived, ServerEvent
-from server.dispatch import Moment
-from server.pending import Pending
-from server.reception import Reception
+from server.registers.dispatch import Moment
+from server.registers.pending import Pending
+from server.registers.reception import Reception
 
 # Ways in which connections end all day long; everything else is worth a line in the log.
 _ORDINARY = frozenset({int(Goodbye.NORMAL), int(Goodbye.DRAIN), int(Goodbye.IDLE)})
@@ -241,7 +241,7 @@ class Session(asyncio.Protocol):
             transport.close()
 
     def on_due(self, now_ms: int) -> None:
-        """End the connection if a time-out has passed (`server.timer_wheel.Timed`)."""
+        """End the connection if a time-out has passed (`server.registers.timer_wheel.Timed`)."""
         if self._ending:
             self.cut_off()
             return

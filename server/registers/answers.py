@@ -9,7 +9,7 @@ import structlog
 from ledger.programme import Programme, Rules
 from protocol.answers import GREETING_CHARACTERS_MAX, balance_detail, encode_body, hold_detail, status_detail
 from protocol.codes import Message, Outcome, StatusState
-from server.slip import SlipTemplates, TemplateError, calendar_day, check_template
+from server.registers.slip import SlipTemplates, TemplateError, calendar_day, check_template
 
 __all__ = ["AnswerRenderer", "check_programme", "check_template"]
 

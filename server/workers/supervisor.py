@@ -18,12 +18,12 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 
 from server.engines.processes import listener_of
 from server.errors import OperatorError
-from server.logs import get_log
+from server.observation.logs import get_log
 from server.secrets import Secrets
 from server.settings import Settings
 from server.settings_load import to_handover
-from server.worker_link import EXIT_CONFIGURATION, WorkerState, control_line
-from server.worker_process import WorkerProcess
+from server.workers.worker_link import EXIT_CONFIGURATION, WorkerState, control_line
+from server.workers.worker_process import WorkerProcess
 
 _BACKOFF_FIRST_S = 0.1
 # A worker that was ready for so long has not failed to start; its next restart is immediate again.
@@ -50,7 +50,7 @@ class Supervisor:
         secrets: Secrets,
         *,
         revive: Callable[[], Sequence[str]] | None = None,
-        worker_module: str = "server.worker",
+        worker_module: str = "server.workers.worker",
     ) -> None:
         self._settings = settings
         # Socket paths end at 107 bytes, so this is not under data_dir.

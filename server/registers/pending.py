@@ -9,8 +9,8 @@ import msgpack
 
 from ledger.submission import Refusal
 from protocol.codes import ErrorCode, Outcome
-from server.metrics import Metrics
-from server.terminal_room import Reservation, TerminalRoom
+from server.observation.metrics import Metrics
+from server.registers.terminal_room import Reservation, TerminalRoom
 
 _APPROVED_LAST = int(Outcome.APPROVED_PARTIAL)
 _REFUSAL_TEXTS = {

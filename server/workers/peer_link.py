@@ -18,7 +18,7 @@ from typing import Any, cast
 import structlog
 
 from ledger.submission import Refusal, Submission
-from server.peer_frames import (
+from server.workers.peer_frames import (
     ANSWERED,
     REFUSED,
     REPLAYED,

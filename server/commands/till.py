@@ -29,11 +29,11 @@ from protocol.requests import (
     StatusRequest,
 )
 from protocol.steady_clock import SteadyClock
-from server import till_input
-from server.invocation import invocation
-from server.till_desk import Desk, DeskOptions, ExitCode, Unavailable, run_once
-from server.till_input import BadInput
-from server.till_prompt import run_prompt
+from server.commands.invocation import invocation
+from server.till import input as till_input
+from server.till.desk import Desk, DeskOptions, ExitCode, Unavailable, run_once
+from server.till.input import BadInput
+from server.till.prompt import run_prompt
 
 till_app = typer.Typer(
     help="A register on the command line. Without a command it asks for one after the other.",

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
+from server.commands.invocation import invocation, tell
 from server.errors import UsageError
-from server.invocation import invocation, tell
 
 EXIT_WRONG = 1
 

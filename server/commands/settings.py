@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from server.invocation import JsonOption, invocation, say, say_json
+from server.commands.invocation import JsonOption, invocation, say, say_json
 
 
 def register(app: typer.Typer) -> None:

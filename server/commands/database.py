@@ -9,8 +9,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from server.commands.invocation import JsonOption, invocation, required_url, say, say_json
 from server.errors import OperatorError
-from server.invocation import JsonOption, invocation, required_url, say, say_json
 from server.settings import Settings
 
 EXIT_NOT_CLEAN = 1

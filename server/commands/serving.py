@@ -4,13 +4,13 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
 
-from server.health_http import HttpThread
-from server.logs import get_log
+from server.observation.health_http import HttpThread
+from server.observation.logs import get_log
 from server.secrets import Secrets
 from server.settings import Settings
-from server.supervisor import Supervisor, bind_socket
+from server.workers.supervisor import Supervisor, bind_socket
 
-WORKER_MODULE = "server.worker"
+WORKER_MODULE = "server.workers.worker"
 _ADMIN_BACKLOG = 64
 
 

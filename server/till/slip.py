@@ -13,7 +13,7 @@ from protocol.codes import ErrorCode, Goodbye, Message, Outcome, StatusState
 from protocol.requests import CaptureRequest, EarnRequest, HoldRequest, Receipt, RedeemRequest, Request, SaleRequest
 from protocol.retry import GIVING_UP, GivingUp
 from protocol.ticket import InDoubt, Refused, Rejected, Reply, Unanswered
-from server.till_input import decimal, id_text, money_text
+from server.till.input import decimal, id_text, money_text
 
 SLIP_WIDTH: Final = 52
 

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 import orjson
 import typer
 
+from server.commands.invocation import JsonOption, invocation, required_url, say, say_json
 from server.errors import OperatorError
-from server.invocation import JsonOption, invocation, required_url, say, say_json
 from server.settings import Settings
 
 _HEALTH_TIMEOUT_S = 5.0
@@ -35,7 +35,7 @@ def up(
     admin_port: AdminPort = None,
 ) -> None:
     """Try it: start own engines, create a demo programme, serve. Data stay in the folder `data_dir`."""
-    from server.run_up import run_up
+    from server.commands.up import run_up
 
     loaded = invocation(context).load(
         workers=workers, listen_host=listen_host, listen_port=listen_port, admin_port=admin_port
@@ -54,8 +54,8 @@ def serve(
     admin_port: AdminPort = None,
 ) -> None:
     """Serve registers with the engines that the settings name."""
-    from server.logs import configure_logging
-    from server.run import run_server
+    from server.commands.serving import run_server
+    from server.observation.logs import configure_logging
     from server.secrets import load_secrets
 
     loaded = invocation(context).load(

@@ -26,9 +26,9 @@ from protocol.requests import (
 )
 from protocol.steady_clock import SteadyClock
 from protocol.ticket import Reply
-from server import till_input
-from server.till_desk import Desk, Unavailable
-from server.till_input import BadInput
+from server.till import input as till_input
+from server.till.desk import Desk, Unavailable
+from server.till.input import BadInput
 
 HELP: Final = """\
 card CARD                 take a card and ask its balance

@@ -10,11 +10,11 @@ from pathlib import Path
 from types import FrameType
 
 from ledger.journal import migrate
+from server.commands.invocation import say, tell
+from server.commands.serving import run_server
 from server.engines.embedded import Description, EmbeddedEngines
 from server.errors import OperatorError
-from server.invocation import say, tell
-from server.logs import configure_logging
-from server.run import run_server
+from server.observation.logs import configure_logging
 from server.secrets import load_secrets
 from server.settings import Settings
 

@@ -10,8 +10,8 @@ import ssl
 import structlog
 
 from protocol.codes import Goodbye
-from server.reception import Reception
-from server.session import Session
+from server.registers.reception import Reception
+from server.registers.session import Session
 
 _log = structlog.get_logger(subject="listener")
 

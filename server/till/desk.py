@@ -17,9 +17,9 @@ from protocol.retry import GIVING_UP, GivingUp, as_advice
 from protocol.session import Profile
 from protocol.ticket import Rejected, Reply, Unanswered
 from protocol.ticket_book import Timing
-from server.till_input import BadInput, terminal
-from server.till_journal import Open, TillJournal
-from server.till_slip import as_json, failure_json, print_failure, print_reply
+from server.till.input import BadInput, terminal
+from server.till.journal import Open, TillJournal
+from server.till.slip import as_json, failure_json, print_failure, print_reply
 
 SOFTWARE: Final = "tillwire till"
 

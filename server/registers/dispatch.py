@@ -11,9 +11,9 @@ from ledger.submission import Refusal, Submission
 from protocol import tokens
 from protocol.codes import CardKind, Message, Outcome
 from protocol.requests import Receipt, Request
-from server.operations import PLAN_OF
-from server.pending import Pending
-from server.terminal_room import UNLIMITED, TerminalRoom
+from server.registers.operations import PLAN_OF
+from server.registers.pending import Pending
+from server.registers.terminal_room import UNLIMITED, TerminalRoom
 
 TOKEN_BYTES = 16
 # SPEC.md, no answer: every doubt has a way out, so these two need no permission. Whose request the original was is

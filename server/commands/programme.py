@@ -14,11 +14,11 @@ from ledger.journal.writer import JournalDown
 from ledger.programme import Rules
 from protocol.codes import CardKind, Message
 from protocol.tokens import BadCard
+from server.commands.invocation import JsonOption, invocation, required_url, say, say_json
 from server.errors import OperatorError, UsageError
-from server.invocation import JsonOption, invocation, required_url, say, say_json
 from server.programme_setup import add_terminal, ean13_numbers, new_card
+from server.registers.slip import TemplateError, check_template
 from server.secrets import load_secrets
-from server.slip import TemplateError, check_template
 
 Work = Callable[[Onboarding], Awaitable[dict[str, Any]]]
 
