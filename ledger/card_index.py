@@ -9,7 +9,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
 
-from ledger.journal.reader import Reader
+from ledger.journal.reader import CardRow, Reader
 from ledger.journal.writer import JournalDown
 from ledger.submission import Submission
 
@@ -31,7 +31,14 @@ class CardIndex:
         self._waiting_max = waiting_max
         self._accounts: OrderedDict[bytes, int] = OrderedDict()
         self._waiting: list[Submission] = []
+        self._asked: list[Submission] = []
         self._wanted = asyncio.Event()
+        self._stopped = False
+
+    @property
+    def idle(self) -> bool:
+        """Return whether nothing is being looked up."""
+        return not self._waiting and not self._asked
 
     def known(self, token: bytes) -> int | None:
         """Return the remembered account of a token."""
@@ -46,6 +53,9 @@ class CardIndex:
 
     def resolve(self, submission: Submission) -> bool:
         """Call back with the account (None = unknown card) when PostgreSQL has told it; False when too many wait."""
+        if self._stopped:
+            self._failed(submission)
+            return True
         if len(self._waiting) >= self._waiting_max:
             return False
         self._waiting.append(submission)
@@ -53,22 +63,35 @@ class CardIndex:
         return True
 
     async def run(self) -> None:
-        """Look tokens up until cancelled."""
-        while True:
-            await self._wanted.wait()
-            self._wanted.clear()
-            waiting, self._waiting = self._waiting, []
-            try:
-                rows = await self._reader.cards(list({s.token for s in waiting}))
-            except JournalDown:
-                for submission in waiting:
-                    self._failed(submission)
-                continue
-            for token, row in rows.items():
-                if row.status != _ISSUED:
-                    self._accounts[token] = row.account
-            while len(self._accounts) > self._entries_max:
-                self._accounts.popitem(last=False)
-            for submission in waiting:
-                row_found = rows.get(submission.token)
-                self._resolved(submission, None if row_found is None else row_found.account)
+        """Look tokens up until cancelled; from then on every look-up fails."""
+        try:
+            while True:
+                await self._wanted.wait()
+                self._wanted.clear()
+                self._asked, self._waiting = self._waiting, []
+                try:
+                    rows = await self._reader.cards(list({s.token for s in self._asked}))
+                except JournalDown:
+                    self._fail_asked()
+                else:
+                    self._remember(rows)
+                    asked, self._asked = self._asked, []
+                    for submission in asked:
+                        row = rows.get(submission.token)
+                        self._resolved(submission, None if row is None else row.account)
+        finally:
+            self._stopped = True
+            self._asked, self._waiting = [*self._asked, *self._waiting], []
+            self._fail_asked()
+
+    def _fail_asked(self) -> None:
+        asked, self._asked = self._asked, []
+        for submission in asked:
+            self._failed(submission)
+
+    def _remember(self, rows: dict[bytes, CardRow]) -> None:
+        for token, row in rows.items():
+            if row.status != _ISSUED:
+                self._accounts[token] = row.account
+        while len(self._accounts) > self._entries_max:
+            self._accounts.popitem(last=False)

@@ -113,7 +113,9 @@ class Committer:
             if not self._groups:
                 self._decided.clear()
                 try:
-                    await asyncio.wait_for(self._decided.wait(), self._limits.owner_check_s)
+                    # Not `wait_for`, which swallows a cancellation that comes together with its event in Python 3.11.
+                    async with asyncio.timeout(self._limits.owner_check_s):
+                        await self._decided.wait()
                 except TimeoutError:
                     await self._be_heard()
                     continue
@@ -131,7 +133,7 @@ class Committer:
         journaling = self._services.entry_writer.journaling(group.decided for group in groups)
         if journaling.batch.accounts:
             started = time.monotonic()
-            vetoed = await self._writer.commit(journaling.batch)
+            vetoed = await self._writer.commit(journaling.batch, self._forget)
             self.committed_mark = journaling.batch.mark
             self._services.statistics.committed(len(journaling.batch.entries), time.monotonic() - started, len(vetoed))
             for account in vetoed:
@@ -147,6 +149,9 @@ class Committer:
             self._size -= group.size
             self._books.committed(group.decided.changes)
         self._progress.set()
+
+    async def _forget(self, accounts: set[int]) -> None:
+        await self._services.hot_store.forget(self._partition, accounts)
 
     def _answer_effects(self, groups: list[Group], answers: list[bytes]) -> None:
         """Answer what is journaled now; what was vetoed is looked up."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
@@ -12,7 +13,7 @@ import msgpack
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseError
 
 from ledger import decision
 
@@ -26,7 +27,7 @@ class HeadMismatch(Exception):  # noqa: N818 - it is a state, not an error in th
 
 
 class ScriptFailed(Exception):  # noqa: N818 - the sibling of the two above
-    """The script itself failed, before it wrote anything: a bug in Lua, not trouble with Redis."""
+    """The script itself failed, before it wrote anything: a bug in Lua, a state that is none, or Redis is full."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +70,13 @@ class HotStore:
         self._redis = Redis.from_url(
             redis_url,
             retry=Retry(NoBackoff(), 0),
-            socket_timeout=timeout_s,
+            # The driver's own time-out swallows a cancellation that comes while it sends, under Python 3.11.
+            socket_timeout=None,
             socket_connect_timeout=timeout_s,
             socket_keepalive=True,
             protocol=2,
         )
+        self._timeout_s = timeout_s
         self._decide = _Script(decision.source(with_shell=True))
         self._claim = _Script(_lua("claim"))
         self._reset = _Script(_lua("reset"))
@@ -108,6 +111,10 @@ class HotStore:
         """Begin with nothing remembered: every account is loaded from PostgreSQL when it is asked for."""
         await self._run(self._reset, _partition_keys(partition), [str(head)])
 
+    async def forget(self, partition: int, accounts: Iterable[int]) -> None:
+        """Drop accounts, so that they are loaded from PostgreSQL when they are asked for. Raises HotStoreDown."""
+        await self._guard(self._redis.delete(*(_account_key(partition, account) for account in accounts)))
+
     async def states(
         self, partition: int, accounts: Sequence[int]
     ) -> tuple[PartitionHead | None, dict[int, tuple[int, Any]]]:
@@ -138,11 +145,15 @@ class HotStore:
 
     async def _guard(self, call: Any) -> Any:
         try:
-            return await call
+            async with asyncio.timeout(self._timeout_s):
+                return await call
         except NoScriptError:
             raise
         except (TimeoutError, RedisError, OSError) as error:
-            if isinstance(error, ResponseError) and "user_script" in str(error):
+            if isinstance(error, ReadOnlyError):
+                # It became a replica: only a new connection may find the primary.
+                await self._redis.connection_pool.disconnect()
+            elif isinstance(error, ResponseError) and "user_script" in str(error):
                 raise ScriptFailed(str(error)) from error
             raise HotStoreDown(str(error)) from error
 

@@ -27,6 +27,7 @@ from ledger.truth import TruthReader
 
 #: Hands a submission to the worker at an address; False when there is no way to it.
 Forward = Callable[[str, Submission], bool]
+_DRAIN_POLL_S = 0.01
 
 
 def wall_clock_ms() -> int:
@@ -126,7 +127,9 @@ class Ledger:
         """Answer what is under way, then let go of partitions and engines; may be called twice."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(drain_timeout_s):
-                await asyncio.gather(*(p.drained() for p in self._partitions))
+                # A submission goes back and forth between the card index and partitions, so all must rest at once.
+                while not (self._card_index.idle and all(p.idle for p in self._partitions)):
+                    await asyncio.sleep(_DRAIN_POLL_S)
         tasks, self._tasks = self._tasks, []
         for task in tasks:
             task.cancel()

@@ -21,6 +21,7 @@ from ledger.submission import Refusal, Submission
 log = structlog.get_logger(__name__)
 
 _RETRY_S = 0.02
+_IDLE_POLL_S = 0.01
 _TROUBLE = (HotStoreDown, HeadMismatch, JournalDown, Fenced)
 
 
@@ -38,13 +39,19 @@ class Partition:
         self._services = services
         self._limits = limits
         self._pipeline: Pipeline | None = None
-        self._recovering = False
+        self._handing_over = False
         self._in_doubt: list[Submission] = []
+        self._patience: asyncio.TimerHandle | None = None
 
     @property
     def serving(self) -> bool:
         """Return whether this worker decides the partition right now."""
-        return self._pipeline is not None
+        return self._pipeline is not None and not self._handing_over
+
+    @property
+    def idle(self) -> bool:
+        """Return whether everything submitted so far is answered."""
+        return not self._in_doubt and (self._pipeline is None or self._pipeline.idle)
 
     @property
     def backlog(self) -> int:
@@ -53,9 +60,9 @@ class Partition:
 
     def submit(self, submission: Submission) -> None:
         """Take a submission or refuse it at once."""
-        if self._pipeline is not None:
+        if self._pipeline is not None and not self._handing_over:
             self._pipeline.submit(submission)
-        elif self._recovering and len(self._in_doubt) < self._limits.queue_requests_max:
+        elif self._patience is not None and len(self._in_doubt) < self._limits.queue_requests_max:
             self._in_doubt.append(submission)
         else:
             self._refuse(submission)
@@ -65,14 +72,9 @@ class Partition:
         try:
             while True:
                 await self._one_epoch()
-                await asyncio.sleep(_RETRY_S if self._recovering else self._pause_s())
+                await asyncio.sleep(self._pause_s() if self._patience is None else _RETRY_S)
         finally:
             self._give_up()
-
-    async def drained(self) -> None:
-        """Return when everything submitted so far is answered."""
-        if self._pipeline is not None:
-            await self._pipeline.until_idle()
 
     def _pause_s(self) -> float:
         return self._limits.acquire_interval_s if self.by_plan else self._limits.takeover_interval_s
@@ -105,12 +107,17 @@ class Partition:
             self._pipeline = None
             if pipeline is not None:
                 self._keep_for_a_moment(pipeline.leftovers())
+            if self._handing_over:
+                # The other worker shall have it, so nothing waits here for a second try.
+                self._handing_over = False
+                self._give_up()
             if writer is not None:
                 writer.terminate()
 
     def _serve_with(self, pipeline: Pipeline) -> Pipeline:
         in_doubt, self._in_doubt = self._in_doubt, []
-        self._pipeline, self._recovering, self.trouble = pipeline, False, ""
+        self._pipeline, self.trouble = pipeline, ""
+        self._lose_patience()
         for submission in in_doubt:
             pipeline.enqueue(submission)
         return pipeline
@@ -123,10 +130,13 @@ class Partition:
                 if running.done():
                     running.result()
             # From here on new submissions are refused; what is under way is finished before the lock goes.
-            self._pipeline = None
+            self._handing_over = True
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._limits.postgres_timeout_s):
-                    await pipeline.until_idle()
+                    while not pipeline.idle and not running.done():
+                        await asyncio.sleep(_IDLE_POLL_S)
+            if running.done():
+                running.result()
         finally:
             running.cancel()
             await asyncio.wait([running])
@@ -134,8 +144,13 @@ class Partition:
     def _keep_for_a_moment(self, leftovers: list[Submission]) -> None:
         """Keep what has no answer for a quick second try; when that takes too long, everybody is told."""
         self._in_doubt = leftovers
-        self._recovering = True
-        asyncio.get_running_loop().call_later(self._limits.recovery_patience_s, self._give_up)
+        self._lose_patience()
+        self._patience = asyncio.get_running_loop().call_later(self._limits.recovery_patience_s, self._give_up)
+
+    def _lose_patience(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
 
     async def _catch_up(self, writer: Writer) -> PartitionHead:
         """Begin an epoch: journal what was decided before it, or start with an empty hot store."""
@@ -160,9 +175,12 @@ class Partition:
         for part in decided:
             # One at a time, since a vetoed record may break the continuity of those behind it.
             journaling = self._services.entry_writer.journaling([part])
-            vetoed |= bool(await writer.commit(journaling.batch))
+            vetoed |= bool(await writer.commit(journaling.batch, self._forget))
             self._services.statistics.recovered_batches += 1
         return not vetoed
+
+    async def _forget(self, accounts: set[int]) -> None:
+        await self._services.hot_store.forget(self.number, accounts)
 
     def _note(self, trouble: BaseException) -> None:
         first = trouble
@@ -173,7 +191,7 @@ class Partition:
 
     def _give_up(self) -> None:
         """Tell everybody who waits for the recovery; does nothing when it has succeeded."""
-        self._recovering = False
+        self._lose_patience()
         in_doubt, self._in_doubt = self._in_doubt, []
         for submission in in_doubt:
             self._refuse(submission)

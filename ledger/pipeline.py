@@ -28,7 +28,6 @@ from ledger.waiting_room import WaitingRoom
 _DECIDED, _REPLAY = 0, 1
 #: An issued card moves to another account when it replaces a lost one, so these declines ask PostgreSQL where it leads.
 _CARD_MAY_HAVE_MOVED = frozenset({Outcome.UNKNOWN_CARD, Outcome.CARD_INACTIVE, Outcome.ORIGINAL_OTHER_CARD})
-_IDLE_POLL_S = 0.01
 _SETTLING_TERMS = (0,) * 9
 
 log = structlog.get_logger(__name__)
@@ -62,11 +61,10 @@ class Pipeline:
         """Return whether the worker that this partition belongs to by plan asks for it."""
         return self._committer.wanted_elsewhere
 
-    async def until_idle(self) -> None:
-        """Return when everything submitted is answered."""
-        # Idleness has many sources and matters to a drain only, so it is polled.
-        while self._queue or not (self._waiting_room.empty and self._committer.idle and self._books.idle):  # noqa: ASYNC110
-            await asyncio.sleep(_IDLE_POLL_S)
+    @property
+    def idle(self) -> bool:
+        """Return whether everything submitted is answered."""
+        return not self._queue and self._waiting_room.empty and self._committer.idle and self._books.idle
 
     def submit(self, submission: Submission) -> None:
         """Take a submission, or refuse it as BUSY when too many wait already."""
@@ -105,22 +103,22 @@ class Pipeline:
                 await self._work.wait()
             await self._committer.room()
             batch = _Batch(self._services)
-            size_max = 1 if self._one_by_one else self._limits.batch_requests_max
-            self._fill(batch, size_max)
-            if batch.items or batch.loads:
+            self._fill(batch, 1 if self._one_by_one else self._limits.batch_requests_max)
+            if batch.size:
                 await self._decide(batch)
 
     def _fill(self, batch: _Batch, size_max: int) -> None:
         now = time.monotonic()
-        while self._waiting_room.has_truth and len(batch.items) < size_max:
+        while self._waiting_room.has_truth and batch.size < size_max:
             truth, late = self._waiting_room.take()
             batch.load(truth)
-            for submission in truth.submissions:
+            room = max(1, size_max - batch.size)
+            for submission in truth.submissions[:room]:
                 if self._in_time(submission, now):
                     self._books.begin(submission)
                     batch.add(submission, truth)
-            self._queue.extendleft(reversed(late))
-        while self._queue and len(batch.items) < size_max:
+            self._queue.extendleft(reversed([*truth.submissions[room:], *late]))
+        while self._queue and batch.size < size_max:
             submission = self._queue.popleft()
             if submission.account in self._waiting_room or submission.op in NEED_TRUTH:
                 self._waiting_room.add(submission)
@@ -142,26 +140,31 @@ class Pipeline:
                 self._partition, self._head, self._committer.committed_mark, batch.accounts, batch.packable()
             )
         except ScriptFailed as failure:
-            self._isolate(batch.submissions, failure)
+            self._isolate(batch, failure)
             return
-        self._one_by_one = max(0, self._one_by_one - len(batch.submissions))
+        self._one_by_one = max(0, self._one_by_one - batch.size)
         self._head = PartitionHead(self._head.epoch, self._head.generation, decided.mark)
         self._services.statistics.decided(len(batch.submissions))
         self._sort(decided, batch.submissions)
         self._in_flight = []
 
-    def _isolate(self, submissions: list[Submission], failure: ScriptFailed) -> None:
-        """Find the one request that the script fails on: that is a bug, and must not take its neighbours along."""
+    def _isolate(self, batch: _Batch, failure: ScriptFailed) -> None:
+        """Find the one request, or state, that the script fails on: it must not take its neighbours along."""
         self._in_flight = []
-        for submission in submissions:
+        for submission in batch.submissions:
             self._books.end(submission)
-        if len(submissions) == 1:
-            log.critical("decision failed", request_id=submissions[0].request_id.hex(), error=str(failure))
-            self._refuse_unavailable(submissions[0])
+        if max(len(batch.submissions), len(batch.loads)) > 1:
+            self._one_by_one = batch.size
+            for account in batch.loaded:
+                self._waiting_room.reload(account)
+            self._queue.extendleft(reversed(batch.submissions))
             return
-        self._one_by_one = len(submissions)
-        for submission in reversed(submissions):
-            self._queue.appendleft(submission)
+        self._one_by_one = max(0, self._one_by_one - batch.size)
+        log.critical("decision failed", partition=self._partition, accounts=batch.accounts, error=str(failure))
+        for submission in batch.submissions:
+            self._refuse_unavailable(submission)
+            # It may be what Redis holds that the script fails on, so begin again from the truth.
+            self._waiting_room.reload(submission.account)
 
     def _sort(self, decided: Decided, submissions: list[Submission]) -> None:
         """Send each result on its way: an answer now, after the commit, after a look-up, or another decision."""
@@ -215,6 +218,7 @@ class _Batch:
     def __init__(self, services: Services) -> None:
         self.submissions: list[Submission] = []
         self.loads: list[Any] = []
+        self.loaded: list[int] = []
         self.items: list[Any] = []
         self._now_ms = services.now_ms()
         self._today = services.days().day(self._now_ms)
@@ -223,12 +227,18 @@ class _Batch:
         self._terms: dict[tuple[int, ...], int] = {}
 
     @property
+    def size(self) -> int:
+        """Return the number of requests and loads together."""
+        return len(self.items) + len(self.loads)
+
+    @property
     def accounts(self) -> list[int]:
         """Return the accounts in the order of their indexes, which begin with 1."""
         return list(self._indexes)
 
     def load(self, truth: Truth) -> None:
         """Put an account into Redis as PostgreSQL has it."""
+        self.loaded.append(truth.account)
         self.loads.append((self._index(truth.account), truth.head.link, truth.head.state))
 
     def add(self, submission: Submission, truth: Truth | None) -> None:

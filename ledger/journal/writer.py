@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +19,8 @@ _ENTRY_COLUMNS = 30
 _DEADLOCKS_MAX = 5
 
 Row = tuple[Any, ...]
+#: Makes Redis forget accounts.
+Forget = Callable[[set[int]], Awaitable[None]]
 
 
 class Fenced(Exception):  # noqa: N818 - it is a state, not an error in this code
@@ -171,8 +173,11 @@ class Writer:
         except DOWN as error:
             raise JournalDown(str(error)) from error
 
-    async def commit(self, batch: Batch) -> set[int]:
+    async def commit(self, batch: Batch, forget: Forget) -> set[int]:
         """Journal a batch; return the accounts that PostgreSQL vetoed, of which nothing was journaled.
+
+        `forget` is awaited with accounts before the commit that leaves them out: Redis must not remember what they were
+        decided to be, because once the mark is committed nobody who comes after a crash could tell any more.
 
         Vetoed are: an account whose head is not the named predecessor, an entry whose request id is journaled already,
         a card that by now belongs elsewhere. Raises Fenced (nothing was journaled) and JournalDown (unknown).
@@ -188,8 +193,10 @@ class Writer:
                         raise
                     conflicting = await self._conflicting(batch.without(vetoed).entries)
                     assert conflicting, "a unique violation without an entry that has the request id"  # noqa: S101
+                    await forget(conflicting)
                     vetoed |= conflicting
                 except _CardsTakenElsewhere as taken:
+                    await forget(taken.accounts)
                     vetoed |= taken.accounts
                 except asyncpg.DeadlockDetectedError as error:
                     # A card that replaces another in one partition and is activated in another makes the two writers
