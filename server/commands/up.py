@@ -1,7 +1,6 @@
 """`tillwire up`: everything a newcomer needs, started by one command and stopped by Ctrl-C."""
 
 import asyncio
-import importlib
 import os
 import signal
 import sys
@@ -10,6 +9,7 @@ from pathlib import Path
 from types import FrameType
 
 from ledger.journal import migrate
+from server import demo
 from server.commands.invocation import say, tell
 from server.commands.serving import run_server
 from server.engines.embedded import Description, EmbeddedEngines
@@ -39,7 +39,6 @@ def run_up(settings: Settings, unknown_variables: Sequence[str]) -> int:
         except migrate.MigrationError as error:
             raise OperatorError(str(error)) from None
         tell("preparing the demo programme ...")
-        demo = importlib.import_module("server.demo")
         asyncio.run(demo.create(complete, secrets))
 
         def on_ready(registers: tuple[str, int], admin: tuple[str, int]) -> None:

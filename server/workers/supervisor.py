@@ -69,7 +69,7 @@ class Supervisor:
         self._engine_trouble: str | None = None
         self._ticked_at_s = time.monotonic()
         self.on_ready: Callable[[], None] | None = None
-        """Called once, when every worker has been ready."""
+        """Called once, as soon as every worker is ready and misses nothing."""
 
     def bind(self) -> tuple[str, int]:
         """Bind the registers' socket and return its address. Raises OperatorError."""
@@ -233,7 +233,7 @@ class Supervisor:
 
     def _all_ready(self) -> bool:
         statuses = [worker.status for worker in self._workers.values()]
-        ready = [status for status in statuses if status is not None and status.state is WorkerState.READY]
+        ready = [one for one in statuses if one is not None and one.state is WorkerState.READY and not one.down]
         return len(ready) == self._settings.workers
 
 
