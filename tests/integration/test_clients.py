@@ -444,7 +444,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
 
 
 def test_tls(server: MisbehavingServer, run: Runner, certificate: Certificate) -> None:
-    server.registers.tls = certificate.server_context
+    server.tls = certificate.server_context
     server.script = [Till.take_effect_without_answer]
     trusting = ssl.create_default_context(cafile=certificate.path)
     requests = [_redeem(ttl_ms=200), _redeem(), _redeem()]
@@ -452,7 +452,7 @@ def test_tls(server: MisbehavingServer, run: Runner, certificate: Certificate) -
 
 
 def test_an_unknown_issuer_gets_no_word(server: MisbehavingServer, run: Runner, certificate: Certificate) -> None:
-    server.registers.tls = certificate.server_context
+    server.tls = certificate.server_context
     timing = replace(QUICK, patience_ms=150)
     (failure,) = run(server.port, _redeem(), tls=ssl.create_default_context(), timing=timing)
     assert type(failure) is NoAnswer

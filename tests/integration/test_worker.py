@@ -135,7 +135,7 @@ async def test_points_are_right_whichever_worker_a_register_is_on(server: Server
         balances = await asyncio.gather(*(tills[-1 - n % TERMINALS].balance(card(n)) for n in range(CARDS)))
         assert [reply.balance.available for reply in balances] == [2_900 - number for number in range(CARDS)]
         assert balances[0].slip == ("Balance 29.00",)
-    workers = server.workers.supervisor.health()["workers"]
+    workers = server.supervisor.health()["workers"]
     # With two workers and four partitions some registers were on the wrong one.
     assert sum(worker["detail"]["links_in"] for worker in workers) > 0
 
@@ -146,15 +146,15 @@ async def test_the_numbers_of_all_workers_are_added_up(server: Server) -> None:
             await till.balance(card(1))
     counted = b'tillwire_answers_total{operation="BALANCE",outcome="APPROVED"} 4.0'
     async with asyncio.timeout(20):
-        while counted not in server.workers.supervisor.metrics():
+        while counted not in server.supervisor.metrics():
             await asyncio.sleep(0.05)
-    assert b"tillwire_connections " in server.workers.supervisor.metrics()
+    assert b"tillwire_connections " in server.supervisor.metrics()
 
 
 async def test_a_killed_worker_is_replaced_and_no_point_is_lost(server: Server) -> None:
     async with server.tills(4) as tills:
         await asyncio.gather(*(tills[number % 4].earn(card(number), receipt(1_000)) for number in range(CARDS)))
-        victim = server.workers.supervisor.health()["workers"][0]["pid"]
+        victim = server.supervisor.health()["workers"][0]["pid"]
         asking = [
             asyncio.create_task(tills[number % 4].redeem(card(number), 100, receipt(5_000))) for number in range(CARDS)
         ]
@@ -170,7 +170,7 @@ async def test_a_killed_worker_is_replaced_and_no_point_is_lost(server: Server) 
 async def test_stopping_under_load_answers_what_was_begun_and_exits_cleanly(server: Server) -> None:
     async with server.tills(4) as tills:
         await asyncio.gather(*(tills[number % 4].earn(card(number), receipt(1_000)) for number in range(CARDS)))
-    server.workers.supervisor.stop()
+    server.supervisor.stop()
     assert await server.running == 0
 
 
