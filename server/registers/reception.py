@@ -13,7 +13,7 @@ import structlog
 
 from ledger.programme import Programme, Terminal
 from protocol.codes import Goodbye
-from protocol.scram import ITERATIONS_MIN, Credentials, decoy_credentials
+from protocol.scram import ITERATIONS, Credentials, decoy_credentials
 from protocol.session import NETWORK_NAME_CHARACTERS_MAX, Limits, Profile
 from server.observation.metrics import Metrics
 from server.registers.clock import SteadyClock
@@ -183,7 +183,7 @@ class Reception:
     def credentials(self, code: str, known: Terminal | None) -> Credentials:
         """Return what to challenge with; for an unknown terminal a decoy that no secret fits."""
         if known is None:
-            return decoy_credentials(code, self._decoy_secret, ITERATIONS_MIN)
+            return decoy_credentials(code, self._decoy_secret, ITERATIONS)
         return Credentials(known.salt, known.iterations, known.stored_key, known.server_key)
 
     def nonce(self) -> str:
