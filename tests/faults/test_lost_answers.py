@@ -1,0 +1,174 @@
+"""An engine did what it was asked, but nobody heard of it: nothing may happen twice, and nothing may be denied."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from ledger.hot_store import HotStore, HotStoreDown
+from ledger.journal.reader import Reader
+from ledger.journal.writer import Batch, JournalDown, Writer
+from ledger.ledger import Ledger
+from ledger.operations import Operation, Outcome
+from ledger.submission import Submission
+from tests.rigs.ledger_rig import Rig
+
+Call = Callable[..., Awaitable[Any]]
+
+
+class Loses:
+    """Lets a method do its work and loses the answer of those calls that `when` names."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, owner: type, name: str, error: type[Exception]) -> None:
+        self.left = 0
+        self.lost = 0
+        self.when: Callable[[Any], bool] = lambda _result: True
+        real: Call = getattr(owner, name)
+
+        async def call(this: Any, *args: Any, **options: Any) -> Any:
+            result = await real(this, *args, **options)
+            if self.left and self.when(result):
+                self.left -= 1
+                self.lost += 1
+                raise error("the answer is lost")
+            return result
+
+        monkeypatch.setattr(owner, name, call)
+
+
+class Gate:
+    """Holds the calls of a method back until it is opened."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, owner: type, name: str) -> None:
+        self.open = asyncio.Event()
+        self.open.set()
+        self.reached = asyncio.Event()
+        real: Call = getattr(owner, name)
+
+        async def call(this: Any, *args: Any, **options: Any) -> Any:
+            self.reached.set()
+            await self.open.wait()
+            return await real(this, *args, **options)
+
+        monkeypatch.setattr(owner, name, call)
+
+    def close(self) -> None:
+        self.open.clear()
+        self.reached.clear()
+
+
+async def forgotten_by_the_ring(rig: Rig, ledger: Ledger, card: int) -> Submission:
+    """Return an approved redemption of 100 that only PostgreSQL remembers; 892 points are left."""
+    await rig.give(ledger, card, 1000)
+    redeem = rig.submission(Operation.REDEEM, card, points=100)
+    await rig.ask(ledger, redeem)
+    for _ in range(8):
+        await rig.do(ledger, Operation.REDEEM, card, points=1)
+    return redeem
+
+
+async def test_lost_answer_of_the_script_is_not_applied_twice_midaz_2485(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loses = Loses(monkeypatch, HotStore, "decide", HotStoreDown)
+    async with rig.ledger() as ledger:
+        for card in range(4):
+            await rig.give(ledger, card, 1000)
+        loses.left = 3
+        replies = await asyncio.gather(*(rig.do(ledger, Operation.REDEEM, card, points=300) for card in range(4)))
+        assert loses.lost == 3
+        assert {reply.outcome for reply in replies} == {Outcome.APPROVED}
+        assert {await rig.available(ledger, card) for card in range(4)} == {700}
+
+
+async def test_lost_confirmation_of_a_commit_is_not_journaled_twice_midaz_2032(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loses = Loses(monkeypatch, Writer, "commit", JournalDown)
+    async with rig.ledger() as ledger:
+        await rig.give(ledger, 1, 1000)
+        loses.left = 2
+        redeem = rig.submission(Operation.REDEEM, 1, points=300)
+        replies = await asyncio.gather(*(rig.ask(ledger, redeem) for _ in range(5)))
+        assert loses.lost
+        assert {reply.body for reply in replies} == {replies[0].body}
+        assert await rig.available(ledger, 1) == 700
+        assert len(await rig.journal(1)) == 2
+
+
+async def test_a_batch_committed_twice_changes_nothing_the_second_time(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, vetoed = Writer.commit, []
+
+    async def twice(this: Writer, batch: Batch, forget: Any) -> set[int]:
+        first = await real(this, batch, forget)
+        vetoed.append((await real(this, batch, forget), set(batch.accounts) - first))
+        return first
+
+    monkeypatch.setattr(Writer, "commit", twice)
+    async with rig.ledger() as ledger:
+        await rig.give(ledger, 1, 1000)
+        await rig.do(ledger, Operation.REDEEM, 1, points=300, limited_day=ledger.today())
+        assert await rig.available(ledger, 1) == 700
+        assert await ledger.terminal_spent_today(rig.terminal_id) == 300
+    assert vetoed
+    assert all(second == taken for second, taken in vetoed)
+
+
+async def test_nobody_is_answered_twice_when_a_look_up_fails_behind_a_commit(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A replay waits for the journal in the batch in which others are answered already."""
+    async with rig.ledger() as ledger:
+        earn = await rig.give(ledger, 1, 1000)
+        fails = Loses(monkeypatch, Reader, "stored", JournalDown)
+        fails.left = 1
+        waiters = [rig.send(ledger, earn)]
+        waiters += [rig.send(ledger, rig.submission(Operation.REDEEM, card, points=1)) for card in (1, 1, 2)]
+        replies = [await asyncio.wait_for(waiter.reply, 30) for waiter in waiters]
+        assert fails.lost == 1
+        assert replies[0].replayed
+        assert [reply.outcome for reply in replies] == [0, 0, 0, Outcome.INSUFFICIENT]
+        assert await rig.available(ledger, 1) == 998
+
+
+async def test_a_read_behind_a_vetoed_change_is_not_answered_from_it(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Redis has forgotten an old redemption and makes it again; who asks before the veto must not see that."""
+    gate = Gate(monkeypatch, Writer, "commit")
+    async with rig.ledger() as ledger:
+        redeem = await forgotten_by_the_ring(rig, ledger, 1)
+        gate.close()
+        again = rig.send(ledger, redeem)
+        await gate.reached.wait()
+        balance = rig.send(ledger, rig.submission(Operation.BALANCE, 1))
+        declined = rig.send(ledger, rig.submission(Operation.REDEEM, 1, points=850))
+        async with asyncio.timeout(30):
+            while ledger._partitions[0].backlog:
+                await asyncio.sleep(0.01)
+        gate.open.set()
+        assert (await asyncio.wait_for(again.reply, 30)).replayed
+        assert (await asyncio.wait_for(declined.reply, 30)).outcome == Outcome.APPROVED
+        assert (await asyncio.wait_for(balance.reply, 30)).balance in ([892, 0, 0, 0, 0, 0], [42, 0, 0, 0, 0, 0])
+
+
+@pytest.mark.parametrize("fault", ["the commit that vetoed is not heard of", "the look-up behind it fails"])
+async def test_a_crash_right_behind_a_veto_leaves_no_vetoed_points_in_redis(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    async with rig.ledger() as ledger:
+        redeem = await forgotten_by_the_ring(rig, ledger, 1)
+        if fault.startswith("the commit"):
+            loses = Loses(monkeypatch, Writer, "commit", JournalDown)
+            loses.when = bool
+        else:
+            loses = Loses(monkeypatch, Reader, "stored", JournalDown)
+        loses.left = 1
+        rig.send(ledger, redeem)
+        async with asyncio.timeout(30):
+            while not loses.lost:
+                await asyncio.sleep(0.01)
+    # The worker is gone before it could reload the account; another one knows nothing of the veto.
+    async with rig.ledger() as ledger:
+        assert await rig.available(ledger, 1) == 892
