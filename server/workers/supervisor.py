@@ -4,13 +4,10 @@ The supervisor does no work of its own, so it has little to die of. If it dies a
 """
 
 import asyncio
-import shutil
 import signal
 import socket
-import tempfile
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -22,6 +19,7 @@ from server.observation.logs import get_log
 from server.secrets import Secrets
 from server.settings import Settings
 from server.settings_load import to_handover
+from server.workers.shared_folder import SharedFolder
 from server.workers.worker_link import EXIT_CONFIGURATION, WorkerState, control_line
 from server.workers.worker_process import WorkerProcess
 
@@ -53,11 +51,10 @@ class Supervisor:
         worker_module: str = "server.workers.worker",
     ) -> None:
         self._settings = settings
-        # Socket paths end at 107 bytes, so this is not under data_dir.
-        self._folder = Path(tempfile.mkdtemp(prefix="tillwire-"))
-        self._metrics_folder = self._folder / "metrics"
+        self._folder = SharedFolder()
+        self._metrics_folder = self._folder.path / "metrics"
         self._metrics_folder.mkdir()
-        self._handover = control_line(to_handover(settings), secrets.to_handover(), self._folder)
+        self._handover = control_line(to_handover(settings), secrets.to_handover(), self._folder.path)
         self._revive = revive
         self._module = worker_module
         self._socket: socket.socket | None = None
@@ -112,7 +109,7 @@ class Supervisor:
         if self._socket is not None:
             self._socket.close()
             self._socket = None
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._folder.close()
 
     def health(self) -> dict[str, Any]:
         """Tell how the process is; may be called from any thread.
