@@ -122,7 +122,7 @@ class Ledger:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(drain_timeout_s):
                 # A submission goes back and forth between the card index and partitions, so all must rest at once.
-                while not (self._card_index.idle and all(p.idle for p in self._partitions)):
+                while not (self._card_index.idle and all(p.idle for p in self._partitions)):  # noqa: ASYNC110
                     await asyncio.sleep(_DRAIN_POLL_S)
         tasks, self._tasks = self._tasks, []
         for task in tasks:
