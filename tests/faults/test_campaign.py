@@ -26,7 +26,14 @@ class Saboteur:
 
     async def strike(self) -> str:
         harm = self._dice.choice(
-            [self.kill_valkey, self.kill_postgres, self.flush, self.roll_back, self.end_sessions, self.set_accounts_back]
+            [
+                self.kill_valkey,
+                self.kill_postgres,
+                self.flush,
+                self.roll_back,
+                self.end_sessions,
+                self.set_accounts_back,
+            ]
         )
         await harm()
         return harm.__name__
@@ -57,7 +64,8 @@ class Saboteur:
     async def end_sessions(self) -> None:
         async with self._site.rig.database() as connection:
             await connection.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND classid = $1", LOCK_CLASS
+                "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND classid = $1",
+                LOCK_CLASS,
             )
 
     async def set_accounts_back(self) -> None:

@@ -72,7 +72,9 @@ async def test_either_worker_answers_for_every_card(rig: Rig) -> None:
         assert all(reply.replayed for reply in at_second)
         assert post.forwarded
         for redeem in redeems[:2]:
-            assert (await rig.do(second, Operation.REVERSE, redeems.index(redeem), target=redeem.request_id)).points == 100
+            assert (
+                await rig.do(second, Operation.REVERSE, redeems.index(redeem), target=redeem.request_id)
+            ).points == 100
         assert [await rig.available(second, card) for card in range(6)] == [1000, 1000, 900, 900, 900, 900]
 
 
@@ -143,5 +145,3 @@ async def test_without_a_way_to_the_owner_the_register_is_told(rig: Rig) -> None
         await until_both_serve(first, second)
         replies = [await rig.do(first, Operation.EARN, card, amount=20) for card in range(2)]
         assert {reply.refusal for reply in replies} == {None, Refusal.UNAVAILABLE}
-
-
