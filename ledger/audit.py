@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,10 @@ from ledger.operations import Operation
 
 Entry = Mapping[str, Any]
 
+_ENDS_HOLD = frozenset({Operation.CAPTURE, Operation.RELEASE, Operation.EXPIRE_HOLD, Operation.REVERSE})
+_DAY_MS = 86_400_000
+_NEVER_DAY = 2**32
+_NEVER_MS = _NEVER_DAY * _DAY_MS
 _TOTALS = (("seq", states.SEQ), ("balance", states.BALANCE), ("held", states.HELD), ("owed", states.OWED))
 
 
@@ -35,6 +40,10 @@ class AccountAudit:
         self.held = 0
         self.owed = 0
         self.lots: dict[tuple[int, int], list[int]] = {}
+        self.state: list[Any] = []
+        self._holds: dict[bytes, list[Any]] = {}
+        self._ring: deque[list[Any]] = deque(maxlen=states.RING_MAX)
+        self._requests = 0
         self._seal_key = seal_key
 
     def apply(self, entry: Entry) -> None:
@@ -44,6 +53,7 @@ class AccountAudit:
         self.seq = entry["seq"]
         self._check_sums(entry)
         self._move(entry)
+        self._remember(entry)
         self.link = next_link(self.link, _linked(entry))
         self._expect("link", self.link, entry["link"])
         sealed = (
@@ -63,25 +73,58 @@ class AccountAudit:
         """Compare the account's row, its state and its cards with what the journal says. Raises BadRow."""
         for name in ("seq", "link", "balance", "held", "owed"):
             self._expect(f"the account's {name}", getattr(self, name), head[name])
-        state = unpack(head["state"])
-        self.check_state(state)
+        self.state = self._unpacked(head["state"])
+        self._check_state(self.state)
+        self._check_due(head["due_ms"])
         cards = {row[:-1]: row[-1] for row in head["cards"]}
         # A card that was issued and never used may have moved on to replace a lost one; the account keeps its name.
-        kept = {token: status for token, status in state[states.TOKENS] if status or token in cards}
+        kept = {token: status for token, status in self.state[states.TOKENS] if status or token in cards}
         self._expect("the account's cards", kept, cards)
 
-    def check_state(self, state: Sequence[Any]) -> None:
-        """Compare a state, from PostgreSQL or from Redis, with the journal. Raises BadRow."""
+    def check_copy(self, link: int, state: Sequence[Any]) -> None:
+        """Compare what Redis holds, as of the same entry, with the account's row. Raises BadRow."""
+        self._expect("the state in Redis", self.state, state)
+        self._expect("the link in Redis", self.link, link)
+
+    def _check_state(self, state: Sequence[Any]) -> None:
+        self._expect("the state's account", self.account, state[states.ACCOUNT])
+        self._expect("the state's status", 0, state[states.STATUS])
         for name, position in _TOTALS:
             self._expect(f"the state's {name}", getattr(self, name), state[position])
         lots = {(start, until): [free, held] for start, until, free, held in state[states.LOTS]}
         self._expect("the state's lots", {lot: points for lot, points in self.lots.items() if points != [0, 0]}, lots)
-        held = sum(points for hold in state[states.HOLDS] for _, _, points in hold[3])
-        self._expect("the points in the state's holds", self.held, held)
+        self._expect("the state's holds", list(self._holds.values()), [hold[:4] for hold in state[states.HOLDS]])
+        self._expect("the requests that the state remembers", list(self._ring), state[states.RING])
+        self._expect("whether the state forgot any", int(self._requests > states.RING_MAX), state[states.FORGOT])
 
-    def check_link(self, link: int) -> None:
-        """Compare the link that Redis continues from with the journal's. Raises BadRow."""
-        self._expect("the link in Redis", self.link, link)
+    def _unpacked(self, packed: bytes) -> list[Any]:
+        try:
+            state = unpack(packed)
+        except ValueError:
+            state = None
+        if not isinstance(state, list) or len(state) != states.LENGTH:
+            raise BadRow(self.account, self.seq, "the account's state cannot be read")
+        return state
+
+    def _check_due(self, due_ms: int | None) -> None:
+        """Compare with the first hold and lot to run out; how far a lot's day is from UTC is not known here."""
+        hold_ms = min((hold[1] + 1 for hold in self._holds.values()), default=_NEVER_MS)
+        lot_day = min((until for (_, until), (free, _) in self.lots.items() if until and free), default=_NEVER_DAY)
+        lot_ms = (lot_day + 1) * _DAY_MS
+        if not min(hold_ms, lot_ms - _DAY_MS) <= (due_ms or _NEVER_MS) <= min(hold_ms, lot_ms + _DAY_MS):
+            expected = min(hold_ms, lot_ms)
+            self._expect("the account's due_ms", None if expected == _NEVER_MS else expected, due_ms)
+
+    def _remember(self, entry: Entry) -> None:
+        request_id, moves = entry["request_id"], entry["moves"]
+        if request_id is not None:
+            self._ring.append([request_id, self.seq])
+            self._requests += 1
+        if entry["op"] == Operation.HOLD:
+            alloc = [[moves[i], moves[i + 1], moves[i + 3]] for i in range(0, len(moves), 4)]
+            self._holds[request_id] = [request_id, entry["until_ms"], entry["amount"], alloc]
+        elif entry["op"] in _ENDS_HOLD:
+            self._holds.pop(entry["target"], None)
 
     def _check_sums(self, entry: Entry) -> None:
         self.balance += entry["points"]
@@ -116,9 +159,20 @@ class AccountAudit:
 def _linked(entry: Entry) -> list[Any]:
     """Return the fields that the link covers, in the order of ledger/lua/entry.lua."""
     return [
-        entry["seq"], entry["op"], entry["request_id"] or False, entry["terminal_id"], entry["points"], entry["held"],
+        entry["seq"], entry["op"], _or_false(entry["request_id"]), entry["terminal_id"], entry["points"], entry["held"],
         entry["owed"], entry["balance_after"], entry["held_after"], entry["owed_after"], entry["spent"],
-        entry["earned"],
-        entry["refunded"], entry["amount"], entry["eligible"], entry["target"] or False, entry["moves"], entry["at_ms"],
-        entry["sale_ms"], entry["rate_bp"], unpack(entry["cards"]) if entry["cards"] else [],
+        entry["earned"], entry["refunded"], entry["amount"], entry["eligible"], _or_false(entry["target"]),
+        entry["moves"], entry["at_ms"], entry["sale_ms"], entry["rate_bp"], _cards(entry["cards"]),
     ]  # fmt: skip
+
+
+def _or_false(value: bytes | None) -> bytes | bool:
+    return False if value is None else value
+
+
+def _cards(packed: bytes | None) -> Any:
+    """Return the changes of cards; none are stored as null, so anything else that says so was put there."""
+    try:
+        return [] if packed is None else (unpack(packed) or False)
+    except ValueError:
+        return False

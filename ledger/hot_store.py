@@ -131,6 +131,11 @@ class HotStore:
             if value is not None and value[:4] == generation
         }
 
+    async def undelivered(self, partition: int, mark: int) -> list[Decided]:
+        """Return the outbox records behind a committed mark without taking the partition over."""
+        records = await self._guard(self._redis.xrange(_partition_keys(partition)[1], min=f"{mark + 1}-0"))
+        return [Decided(int(name.split(b"-")[0]), *unpack(fields[b"b"])) for name, fields in records]
+
     async def ping(self) -> None:
         """Return when Redis answers, else raise HotStoreDown."""
         await self._guard(self._redis.ping())

@@ -133,7 +133,8 @@ class Partition:
             self._handing_over = True
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._limits.postgres_timeout_s):
-                    while not pipeline.idle and not running.done():  # noqa: ASYNC110 - idleness has many sources
+                    # Idleness has many sources and matters to a drain only, so it is polled.
+                    while not pipeline.idle and not running.done():  # noqa: ASYNC110
                         await asyncio.sleep(_IDLE_POLL_S)
             if running.done():
                 running.result()
@@ -165,8 +166,7 @@ class Partition:
         head = PartitionHead(claim.epoch, generation, claim.mark + len(decided or ()))
         await hot_store.reset(self.number, head)
         statistics.generations_voided += 1
-        say = log.warning if claim.mark else log.info
-        say("partition taken without what Redis remembered", partition=self.number, epoch=claim.epoch)
+        log.warning("partition taken without what Redis remembered", partition=self.number, epoch=claim.epoch)
         return head
 
     async def _journal_rest(self, writer: Writer, decided: list[Decided]) -> bool:

@@ -190,8 +190,8 @@ class Pipeline:
                 self._committer.answer_plain(submission, result)
         if decided.changes or group.submissions():
             self._committer.add(group)
-        # Cold, or in need of context, or with one that an earlier request of the batch outdated. That is no attempt:
-        # every round decides at least the first of an account for good, and each has its deadline.
+        # Cold, or in need of context, or with one that an earlier request of the batch has outdated. That is no
+        # attempt: every round decides at least the first of an account for good, and each has its deadline.
         for submission in reversed(bounced):
             self._books.end(submission)
             self._waiting_room.add_first(submission)

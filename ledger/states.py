@@ -10,7 +10,10 @@ from typing import Any
 
 from ledger.hot_store import pack
 
-SEQ, BALANCE, HELD, OWED, LOTS, HOLDS, TOKENS = 1, 3, 4, 5, 6, 7, 8
+ACCOUNT, SEQ, STATUS, BALANCE, HELD, OWED, LOTS, HOLDS, TOKENS, RING, FORGOT = range(11)
+LENGTH = 14
+#: Requests that the ring remembers (ledger/lua/entry.lua).
+RING_MAX = 8
 
 
 def first_state(account: int, tokens: Iterable[tuple[bytes, int]]) -> bytes:

@@ -77,7 +77,7 @@ class WaitingRoom:
         self._wanted.set()
 
     def distrust(self, account: int) -> None:
-        """Let nothing count that was decided of an account until it is reloaded: PostgreSQL vetoed some of it."""
+        """Let nothing count that was decided of an account, since PostgreSQL vetoed some, until it is reloaded."""
         self._distrusted.add(account)
         self.reload(account)
 

@@ -44,9 +44,13 @@ class Scan:
         """Give the snapshot back."""
         await self._connection.close()
 
-    async def partitions(self) -> int:
-        """Return how many partitions the accounts have."""
-        return int(await self._connection.fetchval("SELECT partitions FROM programme"))
+    async def partitions(self) -> list[tuple[int, int]]:
+        """Return generation and committed mark of each partition in use."""
+        rows = await self._connection.fetch(
+            "SELECT o.generation, o.mark FROM partition o, programme p WHERE o.partition_id < p.partitions"
+            " ORDER BY o.partition_id"
+        )
+        return [(row["generation"], row["mark"]) for row in rows]
 
     async def count(self) -> int:
         """Return the number of accounts."""

@@ -1,4 +1,4 @@
-"""Redis killed, flushed, rolled back, tampered with, full or demoted: the promises hold and nobody does anything."""
+"""Redis killed, flushed, rolled back, tampered with, full or demoted: the promises hold, and nobody has to act."""
 
 import asyncio
 import shutil

@@ -1,4 +1,4 @@
-"""Two workers believe that a partition is theirs: one decides and journals, and no point is lost between them."""
+"""Two workers believe that a partition is theirs: one of them decides and journals, and no point is lost."""
 
 import asyncio
 from dataclasses import replace
