@@ -50,8 +50,8 @@ class Greetings:
         if blob is None:
             return None
         try:
-            clear = self._cipher.decrypt(blob[:_NONCE_BYTES], blob[_NONCE_BYTES:], account.to_bytes(8, "big"))
-        except InvalidTag:
-            # A name under another key is as good as none: a greeting is a courtesy, not a reason to fail.
+            bound_to = account.to_bytes(8, "big")
+            return self._cipher.decrypt(blob[:_NONCE_BYTES], blob[_NONCE_BYTES:], bound_to).decode()
+        except (InvalidTag, ValueError):
+            # A name under another key, or cut off, is as good as none: a greeting is a courtesy, no reason to fail.
             return None
-        return clear.decode()
