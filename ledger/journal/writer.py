@@ -131,11 +131,11 @@ class Writer:
                 "SELECT pg_try_advisory_lock($1, $2)", LOCK_CLASS, partition, timeout=timeout_s
             ):
                 return cls(connection, partition, timeout_s)
+            await connection.close(timeout=timeout_s)
         except DOWN as error:
             if connection is not None:
                 connection.terminate()
             raise JournalDown(str(error)) from error
-        await connection.close(timeout=timeout_s)
         return None
 
     async def claim(self, owner: str) -> Claim:

@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import replace
 
+import asyncpg
 import pytest
 import redis.asyncio as redis
 
@@ -107,6 +108,19 @@ async def test_a_partition_has_one_owner_at_a_time(rig: Rig) -> None:
     heir = await Writer.try_open(rig.postgres_url, 0, timeout_s=5.0, idle_timeout_s=10.0)
     assert heir is not None
     await heir.close()
+
+
+async def test_a_standby_outlives_a_postgresql_that_dies_while_it_says_goodbye(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def dies(this: asyncpg.Connection, *, timeout: float | None = None) -> None:
+        raise asyncpg.ConnectionDoesNotExistError
+
+    async with rig.ledger():
+        with monkeypatch.context() as patched:
+            patched.setattr(asyncpg.Connection, "close", dies)
+            with pytest.raises(JournalDown):
+                await Writer.try_open(rig.postgres_url, 0, timeout_s=5.0, idle_timeout_s=10.0)
 
 
 async def test_a_silent_owner_loses_its_lock(rig: Rig) -> None:
