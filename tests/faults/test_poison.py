@@ -8,7 +8,7 @@ import pytest
 
 from ledger.operations import Operation, Outcome
 from ledger.submission import Refusal, Submission
-from tests.rigs.ledger_rig import LIMITS, Rig, token_of
+from tests.rigs.ledger_rig import FAULT_LIMITS, Rig, token_of
 
 UNHEARD_OF = 99
 
@@ -76,7 +76,7 @@ async def spoil(connection: asyncpg.Connection, account: int, state: bytes) -> N
 
 
 async def test_more_reloads_than_fit_one_script_call_all_arrive(rig: Rig) -> None:
-    async with rig.ledger(replace(LIMITS, batch_requests_max=4)) as ledger:
+    async with rig.ledger(replace(FAULT_LIMITS, batch_requests_max=4)) as ledger:
         old = []
         for card in range(10):
             await rig.give(ledger, card, 1000)

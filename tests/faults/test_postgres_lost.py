@@ -6,7 +6,7 @@ from dataclasses import replace
 from ledger.operations import Operation, Outcome
 from ledger.submission import Refusal
 from tests.faults.conftest import Site
-from tests.rigs.ledger_rig import LIMITS
+from tests.rigs.ledger_rig import FAULT_LIMITS
 from tests.rigs.registers import Registers
 
 
@@ -56,7 +56,7 @@ async def test_postgresql_away_is_told_at_once_and_comes_back_by_itself_odoo_270
 
 async def test_a_frozen_postgresql_is_given_up_in_time(site: Site) -> None:
     rig = site.rig
-    limits = replace(LIMITS, postgres_timeout_s=0.5, recovery_patience_s=0.5)
+    limits = replace(FAULT_LIMITS, postgres_timeout_s=0.5, recovery_patience_s=0.5)
     async with rig.ledger(limits) as ledger:
         await rig.give(ledger, 1, 1000)
         redeem = rig.submission(Operation.REDEEM, 1, points=100)
@@ -72,7 +72,7 @@ async def test_a_frozen_postgresql_is_given_up_in_time(site: Site) -> None:
 async def test_replays_waiting_for_a_frozen_postgresql_are_bounded(site: Site) -> None:
     """A replay has no entry, yet it waits for the journal: so it counts towards what may wait."""
     rig = site.rig
-    limits = replace(LIMITS, queue_requests_max=10, uncommitted_entries_max=10, batch_requests_max=5)
+    limits = replace(FAULT_LIMITS, queue_requests_max=10, uncommitted_entries_max=10, batch_requests_max=5)
     async with rig.ledger(limits) as ledger:
         earn = await rig.give(ledger, 1, 1000)
         site.postgres.pause()

@@ -13,7 +13,7 @@ from ledger.ledger import Ledger, Place
 from ledger.operations import Operation, Outcome
 from ledger.submission import Refusal
 from tests.faults.test_lost_answers import Gate
-from tests.rigs.ledger_rig import LIMITS, Rig
+from tests.rigs.ledger_rig import FAULT_LIMITS, Rig
 
 
 async def end_owner(rig: Rig) -> None:
@@ -57,7 +57,7 @@ async def test_what_a_frozen_owner_decided_is_journaled_by_its_heir(rig: Rig, mo
 
 async def test_a_zombie_that_decides_after_the_takeover_is_not_believed(rig: Rig) -> None:
     # It does not ask whether its session has ended: only Redis and PostgreSQL stand between it and the members.
-    async with rig.ledger(replace(LIMITS, owner_check_s=3600.0)) as zombie:
+    async with rig.ledger(replace(FAULT_LIMITS, owner_check_s=3600.0)) as zombie:
         await rig.give(zombie, 1, 1000)
         await end_owner(rig)
         async with rig.ledger(place=Place("heir")) as heir:
