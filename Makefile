@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check fix replay lock image clean
+.PHONY: help run test check nightly fix replay lock image clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,8 +23,11 @@ check: $(VENV)/.dev $(VENV)/.project ## format, lint, types, import rules, unit 
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/ruff check --quiet .
 	$(BIN)/mypy --no-error-summary
-	$(BIN)/lint-imports --no-logo | tail -n 1
+	$(BIN)/lint-imports --no-logo >/dev/null || $(BIN)/lint-imports --no-logo
 	$(BIN)/python -m pytest -q tests/unit
+
+nightly: $(VENV)/.dev $(VENV)/.project ## a million property cases instead of a few thousand (hours)
+	@TILLWIRE_PROPERTY_CASES=$${TILLWIRE_PROPERTY_CASES:-1000000} $(BIN)/python -m pytest tests/property --timeout 0
 
 fix: $(VENV)/.dev $(VENV)/.project ## format, mend what the linter can, write generated pages anew
 	$(BIN)/ruff check --fix --quiet . || true

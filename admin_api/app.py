@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from fastapi import FastAPI, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -11,29 +9,37 @@ from pydantic import BaseModel, ConfigDict
 
 from admin_api.process import Process
 
+_FRESH = {"cache-control": "no-store"}
+
 
 class Liveness(BaseModel):
-    """The process runs; says nothing about whether it can answer a register."""
+    """Whether the process works at all; says nothing about whether it can answer a register."""
 
-    live: bool = True
+    live: bool
 
 
 class Readiness(BaseModel):
-    """Whether registers are answered now; `down` names what is missing."""
+    """Whether registers are answered now; `down` names what is missing, the rest is for an operator's eyes."""
 
     model_config = ConfigDict(extra="allow")
 
     ready: bool
-    down: list[str] = []
+    down: list[str]
 
 
 def create_app(process: Process) -> FastAPI:
-    """Return the application for a process (see `admin_api.process.Process`)."""
+    """Return the application for a process."""
     app = FastAPI(title="Tillwire", summary="Health and metrics of a loyalty-card authorisation server.")
 
-    @app.get("/health/live", summary="Is the process alive?")
-    async def live() -> Liveness:
-        return Liveness()
+    @app.get(
+        "/health/live",
+        summary="Is the process alive?",
+        response_model=Liveness,
+        responses={503: {"model": Liveness, "description": "It hangs: restart it."}},
+    )
+    def live() -> JSONResponse:
+        alive = bool(process.health()["live"])
+        return JSONResponse({"live": alive}, 200 if alive else 503, _FRESH)
 
     @app.get(
         "/health/ready",
@@ -41,21 +47,12 @@ def create_app(process: Process) -> FastAPI:
         response_model=Readiness,
         responses={503: {"model": Readiness, "description": "Something is down; the body says what."}},
     )
-    async def ready() -> JSONResponse:
-        content = readiness(process)
-        return JSONResponse(
-            content, status_code=200 if content["ready"] else 503, headers={"cache-control": "no-store"}
-        )
+    def ready() -> JSONResponse:
+        health = dict(process.health())
+        return JSONResponse(health, 200 if health["live"] and health["ready"] else 503, _FRESH)
 
     @app.get("/metrics", summary="Counters and gauges for Prometheus.", response_class=Response)
     def metrics() -> Response:
         return Response(process.metrics(), media_type=CONTENT_TYPE_LATEST)
 
     return app
-
-
-def readiness(process: Process) -> dict[str, Any]:
-    """Return the health of the process; ready only if it says so itself and names nothing that is down."""
-    health = dict(process.health())
-    down = [str(part) for part in health.get("down", ())]
-    return {**health, "down": down, "ready": health.get("ready") is True and not down}

@@ -12,8 +12,8 @@ class Process(Protocol):
     def health(self) -> Mapping[str, Any]:
         """Return the state of the parts.
 
-        `ready` (bool) says whether requests of registers are answered now; `down` (list of str) names what is missing;
-        everything else is for the operator's eyes.
+        `live` (bool): the supervisor works; `ready` (bool): registers are answered now; `down` (list of str) names what
+        is missing; everything else is for an operator's eyes.
         """
 
     def metrics(self) -> bytes:

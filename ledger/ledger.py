@@ -12,6 +12,7 @@ from ledger.card_index import CardIndex
 from ledger.entries import EntryWriter
 from ledger.greetings import Greetings
 from ledger.hot_store import HotStore
+from ledger.journal.partitioning import ensure_partitions
 from ledger.journal.reader import Reader
 from ledger.journal.writer import JournalDown
 from ledger.limits import Limits
@@ -67,6 +68,7 @@ class Ledger:
     ) -> None:
         self.statistics = Statistics()
         self.programme: Programme = Programme.empty()
+        self._postgres_url = engines.postgres_url
         self._place = place
         self._limits = limits
         self._renderer = renderer
@@ -112,7 +114,11 @@ class Ledger:
         ]
 
     async def start(self) -> None:
-        """Load the programme and begin to own partitions. Raises JournalDown."""
+        """Load the programme and begin to own partitions.
+
+        Raises JournalDown, and WorkersRunning when other workers still run with another number of partitions.
+        """
+        await ensure_partitions(self._postgres_url, self._limits.partitions)
         await self._load_programme()
         works = [self._card_index.run, self._refresh_forever, *(p.run for p in self._partitions)]
         self._tasks = [asyncio.create_task(work(), name=work.__qualname__) for work in works]

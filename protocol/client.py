@@ -6,7 +6,7 @@ import random
 import ssl
 from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import Self
+from typing import Self, cast
 
 from protocol.operations import Operations
 from protocol.register import Identity, Link, Register
@@ -126,7 +126,8 @@ class Client(Operations[Awaitable[Reply]]):
         register, now_ms = self._register, self._now_ms()
         register.tick(now_ms)
         line = self._line
-        if line is not None and line.transport is not None:
+        # To a transport that closes, of which connection_lost will tell in a moment, uvloop lets nobody write any more.
+        if line is not None and line.transport is not None and not line.transport.is_closing():
             data = register.data_to_send()
             if data:
                 line.transport.write(data)
@@ -200,9 +201,9 @@ class _Line(asyncio.Protocol):
             self.transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        if isinstance(transport, asyncio.Transport):
-            self.transport = transport
-            self._client._opened(self)  # noqa: SLF001 (the two are one piece)
+        # Not to be asked by isinstance: uvloop's transports do not derive from asyncio's.
+        self.transport = cast("asyncio.Transport", transport)
+        self._client._opened(self)  # noqa: SLF001 (the two are one piece)
 
     def data_received(self, data: bytes) -> None:
         self._client._received(data)  # noqa: SLF001

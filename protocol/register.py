@@ -170,7 +170,8 @@ class Register:
     def next_deadline_ms(self) -> int:
         """Return when `tick` wants to be called; NO_DEADLINE_MS for never."""
         sending = self.link is Link.UP and self._connection is not None and self._connection.can_send
-        deadlines = [self.book.next_deadline_ms(sending), self._pong_deadline_ms]
+        resending = sending and self._pong_deadline_ms == NO_DEADLINE_MS
+        deadlines = [self.book.next_deadline_ms(sending, resending), self._pong_deadline_ms]
         if self.link is Link.DOWN and self._needs_connection():
             deadlines.append(self._reconnect_ms)
         if self._connection is not None:

@@ -12,6 +12,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 ITERATIONS_MIN: Final = 4_096
+ITERATIONS: Final = 15_000
+"""What every terminal of an installation is given, and so its decoys too: another number would tell them apart."""
+
 ITERATIONS_MAX: Final = 1_000_000
 """Beyond this a hostile server could keep a register computing for seconds."""
 

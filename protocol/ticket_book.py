@@ -79,12 +79,15 @@ class TicketBook:
         """Return how many copies are waited for."""
         return sum(t.on_its_way for t in self._tickets.values())
 
-    def next_deadline_ms(self, sending: bool) -> int:
-        """Return when something is due, NO_DEADLINE_MS for never; `sending`: whether copies can be sent at all."""
+    def next_deadline_ms(self, sending: bool, resending: bool) -> int:
+        """Return when something is due, NO_DEADLINE_MS for never.
+
+        `sending` and `resending`: whether copies can be sent at all, and those of tickets in doubt.
+        """
         deadline = NO_DEADLINE_MS
         for ticket in self._tickets.values():
             deadline = min(deadline, ticket.give_up_ms, ticket.silent_ms)
-            if sending and ticket.sendable:
+            if (sending and ticket.state is State.STORED) or (resending and ticket.state is State.DOUBT):
                 deadline = min(deadline, ticket.due_ms)
         return deadline
 

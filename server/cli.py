@@ -9,9 +9,10 @@ from typing import Annotated
 
 import typer
 
-from server import commands_database, commands_programme, commands_run, commands_settings
+from server.commands import database, programme, replay, serve, settings
+from server.commands.invocation import Invocation, assignments, say, tell
+from server.commands.till import till_app
 from server.errors import TRACEBACK_VARIABLE, OperatorError
-from server.invocation import Invocation, assignments, say, tell
 
 EXIT_BUG = 70
 
@@ -24,8 +25,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for commands in (commands_run, commands_database, commands_programme, commands_settings):
+for commands in (serve, database, programme, settings, replay):
     commands.register(app)
+app.add_typer(till_app, name="till")
 
 
 def _version(asked: bool) -> None:

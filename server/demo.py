@@ -13,16 +13,15 @@ from pathlib import Path
 from ledger.greetings import encrypt
 from ledger.journal.enrolment import Enrolled
 from ledger.journal.onboarding import Onboarding, onboarding
-from ledger.journal.partitioning import ensure_partitions
 from ledger.ledger import Engines, Ledger, Place, wall_clock_ms
 from ledger.programme import Rules
 from ledger.submission import Refusal, Submission
 from protocol.codes import CardKind, Message
-from server.answers import AnswerRenderer
-from server.dispatch import token_hash
 from server.errors import OperatorError
-from server.ledger_limits import ledger_limits, partition_count
+from server.ledger_limits import ledger_limits
 from server.programme_setup import add_terminal, credentials_of, ean13_numbers, new_card, new_secret
+from server.registers.answers import AnswerRenderer
+from server.registers.dispatch import token_hash
 from server.secrets import Secrets
 from server.settings import Settings
 
@@ -170,7 +169,6 @@ class _Counter:
 
 async def _open(settings: Settings, secrets: Secrets, numbers: list[str]) -> None:
     """Let every member earn on a first purchase, through the ledger like any other request."""
-    await ensure_partitions(settings.postgres_url.get_secret_value(), partition_count(settings))  # type: ignore[union-attr]
     engines = Engines(
         settings.postgres_url.get_secret_value(),  # type: ignore[union-attr]
         settings.redis_url.get_secret_value(),  # type: ignore[union-attr]

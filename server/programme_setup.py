@@ -10,10 +10,8 @@ from ledger.journal.enrolment import NewCard
 from ledger.journal.onboarding import Credentials, Onboarding
 from protocol import scram, tokens
 from protocol.codes import CardKind
-from server.dispatch import token_hash
+from server.registers.dispatch import token_hash
 
-#: Above the 4,096 of RFC 7677, since a register pays for it only once per secret; the server never does.
-SCRAM_ITERATIONS = 15_000
 _SECRET_BYTES = 24
 _ISSUED, _ACTIVE = 0, 1
 
@@ -25,7 +23,7 @@ def new_secret() -> str:
 
 def credentials_of(secret: str) -> Credentials:
     """Return what the server keeps of a secret."""
-    made = scram.credentials(secret, os.urandom(scram.SALT_BYTES), SCRAM_ITERATIONS)
+    made = scram.credentials(secret, os.urandom(scram.SALT_BYTES), scram.ITERATIONS)
     return Credentials(made.salt, made.iterations, made.stored_key, made.server_key)
 
 

@@ -5,6 +5,7 @@ breaks engines on purpose asks for `own_postgres`, `own_valkey`, `own_broker`: r
 """
 
 import asyncio
+import os
 import secrets
 import shutil
 import tempfile
@@ -15,10 +16,16 @@ from pathlib import Path
 import asyncpg
 import pytest
 import redis
+from hypothesis import settings
 
 from server.engines.broker import EmbeddedBroker
 from server.engines.postgres import EmbeddedPostgres
 from server.engines.valkey import EmbeddedValkey
+
+# The suite draws the same cases every time, so that it fails for what was changed; `make nightly` draws fresh ones.
+settings.register_profile("repeatable", derandomize=True, print_blob=True)
+settings.register_profile("fresh", print_blob=True)
+settings.load_profile("fresh" if "TILLWIRE_PROPERTY_CASES" in os.environ else "repeatable")
 
 SMALL = {"shared_buffers": "64MB", "max_wal_size": "512MB"}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncpg
 
-from ledger.journal.writer import LOCK_CLASS
+from ledger.journal.writer import DOWN, LOCK_CLASS, JournalDown
 
 
 class WorkersRunning(Exception):  # noqa: N818 - it says what is the matter
@@ -15,9 +15,12 @@ async def ensure_partitions(postgres_url: str, count: int) -> bool:
     """Bring the number of partitions to `count`; return whether it was changed.
 
     A change voids what Redis remembers, because accounts move between partitions. Raises WorkersRunning when that is
-    needed while a worker holds a partition.
+    needed while a worker holds a partition, and JournalDown.
     """
-    connection = await asyncpg.connect(postgres_url)
+    try:
+        connection = await asyncpg.connect(postgres_url)
+    except DOWN as error:
+        raise JournalDown(str(error)) from error
     try:
         async with connection.transaction():
             before = await connection.fetchval("SELECT partitions FROM programme FOR UPDATE")
@@ -27,8 +30,10 @@ async def ensure_partitions(postgres_url: str, count: int) -> bool:
                 if not await connection.fetchval("SELECT pg_try_advisory_xact_lock($1, $2)", LOCK_CLASS, partition):
                     raise WorkersRunning(f"workers are running with {before} partitions; stop them to have {count}")
             await connection.execute("UPDATE programme SET partitions = $1", count)
-            # Rows of partitions no longer used stay, so that their generations never begin again.
-            await connection.execute("UPDATE partition SET generation = generation + 1, owner = '', wanted_by = ''")
+            # Rows of partitions no longer used stay, and void what Redis may remember of them.
+            await connection.execute(
+                "UPDATE partition SET generation = another_generation(generation), owner = '', wanted_by = ''"
+            )
             await connection.execute(
                 "INSERT INTO partition (partition_id) SELECT generate_series(0, $1::integer - 1)"
                 " ON CONFLICT DO NOTHING",

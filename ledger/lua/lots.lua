@@ -6,7 +6,8 @@
 -- note(moves, from, until, free, held): adds the deltas to the lot's quad.
 -- draw(lots, points, today, moves, alloc): takes spendable points, soonest-expiring first; alloc false spends them,
 --   a table gets {from, until, points} and the points are held instead. The caller has checked that they are there.
--- add(lots, from, until, points, moves): puts points in.
+-- add(lots, from, until, points, moves): puts points in; when the array is full, into a lot that expires later.
+-- has_room(lots, from, until): whether add can do so without a lot too many.
 -- joinable(lots): result: index of the lot to join to its successor when the array is full, or nil.
 -- sweep(lots): drops empty lots.
 local M = { MAX = 512 }

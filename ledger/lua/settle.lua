@@ -2,8 +2,8 @@
 -- run(account, request, entries): expires due holds, then due lots, and appends their entries.
 -- expire_lots(account, request, entries, target): expires due lots by one entry; target is the request that put points
 --   into a lot already expired, false when time has passed.
--- end_hold(account, hold, index, keep, moves): takes a hold off the account, spends `keep` of its points soonest-expiring
---   first and frees the rest.
+-- end_hold(account, index, keep, moves): takes the hold at `index` off the account, spends `keep` of its points
+--   soonest-expiring first and frees the rest.
 local M = {}
 
 function M.end_hold(account, index, keep, moves)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import server.launch
+import server.workers.launch
 from server.engines.processes import descendants, is_running
 from server.errors import OperatorError
 
@@ -66,7 +66,7 @@ def launch(argv: Sequence[str], death_signal: signal.Signals, account: Account |
     read, write = (-1, -1) if by_kernel else os.pipe()
     uid, gid = (account.uid, account.gid) if account else (-1, -1)
     words = (read, int(death_signal), os.getpid(), uid, gid)
-    launcher = [sys.executable, "-I", "-S", server.launch.__file__, *(str(word) for word in words)]
+    launcher = [sys.executable, "-I", "-S", server.workers.launch.__file__, *(str(word) for word in words)]
     return Launch([*launcher, *argv], read, write)
 
 

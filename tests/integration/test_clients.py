@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -78,13 +79,15 @@ async def _run_asyncio(requests: list[Request], port: int, options: dict[str, An
 Runner = Callable[..., list[Reply | Unanswered]]
 
 
-@pytest.fixture(params=["blocking", "asyncio"])
+@pytest.fixture(params=["blocking", "asyncio", "uvloop"])
 def run(request: pytest.FixtureRequest) -> Runner:
     def runner(server_port: int, *requests: Request, **options: Any) -> list[Reply | Unanswered]:
         options = {"secret": SECRET, "timing": QUICK, **options}
         if request.param == "blocking":
             return _run_blocking(list(requests), server_port, options)
-        return asyncio.run(_run_asyncio(list(requests), server_port, options))
+        loop_factory = uvloop.new_event_loop if request.param == "uvloop" else asyncio.SelectorEventLoop
+        with asyncio.Runner(loop_factory=loop_factory) as loop:
+            return loop.run(_run_asyncio(list(requests), server_port, options))
 
     return runner
 

@@ -31,14 +31,14 @@ from protocol.messages import AnswerMessage, ErrorMessage, decode, encode
 from protocol.requests import BalanceRequest, Card, Receipt, RedeemRequest
 from protocol.scram import ClientExchange, credentials, salted_key
 from protocol.session import Challenge, Farewell, Hello, Ping, Pong, Proof, Welcome
-from server.answers import AnswerRenderer
-from server.clock import SteadyClock
-from server.dispatch import Dispatcher, DispatchLimits
-from server.listener import Listener
-from server.metrics import Metrics
-from server.reception import ConnectionLimits, Reception
-from server.terminal_room import TerminalRoom
-from server.tls import server_context
+from server.observation.metrics import Metrics
+from server.registers.answers import AnswerRenderer
+from server.registers.clock import SteadyClock
+from server.registers.dispatch import Dispatcher, DispatchLimits
+from server.registers.listener import Listener
+from server.registers.reception import ConnectionLimits, Reception
+from server.registers.terminal_room import TerminalRoom
+from server.registers.tls import server_context
 
 SECRET = "Zq7-vNfK3mPw9sXt2LdYhR5b"
 SALT = b"0123456789abcdef"
@@ -542,7 +542,7 @@ async def test_an_idle_crowd_is_cheap_and_leaves_nothing_behind(shop: Shop, many
     crowd = [await sign_on() for _ in range(CROWD)]
     grown = psutil.Process().memory_info().rss - before
     assert shop.listener.connections == CROWD + 50
-    assert grown / CROWD < 12 * 1024
+    assert grown / CROWD < 8 * 1024
     till = await shop.till("T-0002")
     till.send(redeem(5))
     assert (await till.receive()).answer.points == 5

@@ -23,8 +23,8 @@ from protocol.requests import (
     ReverseRequest,
     SaleRequest,
 )
-from server.commands_till import till_app
-from server.till_journal import JOURNAL_FILE, TillJournal
+from server.commands.till import till_app
+from server.till.journal import JOURNAL_FILE, TillJournal
 from tests.integration.misbehaving_server import BODY, SECRET, MisbehavingServer, Till
 
 CARD = ["--card", "2000000000015"]

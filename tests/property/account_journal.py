@@ -152,7 +152,11 @@ class Journal:
     def counted(self, today: int) -> tuple[int, int]:
         day = max(today, self.day())
         rows = [row for row in self.rows if row.day == day]
-        return sum(row.counted for row in rows), sum(row.counts for row in rows)
+        points = 0
+        for row in rows:
+            # The counter stops at the largest number, and what does not stand after all is taken from there.
+            points = min(max(points + row.counted, 0), MAX)
+        return points, sum(row.counts for row in rows)
 
     def tree(self, request_id: Id) -> list[Row]:
         known, rows = {request_id}, []

@@ -6,8 +6,8 @@ from ledger.business_day import BusinessDay
 from ledger.programme import Network, Programme, Rules
 from protocol.answers import GREETING_CHARACTERS_MAX, Answer
 from protocol.codes import Message, Outcome, StatusState
-from server.answers import AnswerRenderer, check_programme, check_template
-from server.slip import SLIP_LINE_CHARACTERS_MAX, TemplateError, calendar_day, printed_points
+from server.registers.answers import AnswerRenderer, check_programme, check_template
+from server.registers.slip import SLIP_LINE_CHARACTERS_MAX, TemplateError, calendar_day, printed_points
 
 SLIP = (
     "Spent {spent}",

@@ -35,10 +35,10 @@ def test_the_last_day_of_a_lot_counts_and_the_next_does_not() -> None:
 
 def test_pending_points_cannot_be_spent_before_their_day() -> None:
     account = Account()
-    account.earn(100, active_day=TODAY + 2)
+    account.earn(100, active_day=TODAY + 1)
     result = account.decide(Op.REDEEM, points=1)
     assert (result.outcome, result.balance[:3]) == (Outcome.INSUFFICIENT, [0, 0, 100])
-    account.days_pass(2)
+    account.days_pass(1)
     account.redeem(100)
 
 
@@ -245,6 +245,25 @@ def test_a_clock_that_steps_back_opens_no_new_day() -> None:
     account.earn(500)
     account.redeem(100)
     assert account.decide(Op.REDEEM, points=1, today=TODAY - 1).outcome == Outcome.ACCOUNT_LIMIT
+
+
+def test_a_server_whose_clock_is_behind_does_not_reset_the_day() -> None:
+    account = Account(day_points_max=100)
+    account.earn(500, active_day=TODAY - 1)
+    account.redeem(60)
+    account.redeem(10, today=TODAY - 1)
+    assert account.decide(Op.REDEEM, points=31).outcome == Outcome.ACCOUNT_LIMIT
+    account.redeem(30)
+
+
+def test_a_reversed_redemption_of_yesterday_gives_today_no_more_room() -> None:
+    account = Account(day_points_max=100)
+    account.earn(500)
+    yesterday = account.redeem(100)
+    account.days_pass(1)
+    account.redeem(100)
+    account.approved(Op.REVERSE, target=yesterday)
+    assert account.decide(Op.REDEEM, points=1).outcome == Outcome.ACCOUNT_LIMIT
 
 
 # Operators.

@@ -44,6 +44,18 @@ def test_partial_refunds_with_a_reversed_one_between_still_sum_to_the_whole() ->
     assert (account.available, account.owed) == (before, 0)
 
 
+def test_a_rounding_left_by_a_reversed_refund_never_takes_points_away() -> None:
+    account = Account()
+    account.earn(100)
+    redemption = account.redeem(2, amount=5)
+    first = account.approved(Op.REFUND, target=redemption, amount=2)
+    assert account.decide(Op.REFUND, target=redemption, amount=1).points == 1
+    account.approved(Op.REVERSE, target=first)
+    assert account.decide(Op.REFUND, target=redemption, amount=1).points == 0
+    assert account.decide(Op.REFUND, target=redemption).points == 1
+    assert account.available == 100
+
+
 def test_a_redemption_without_an_amount_is_refunded_by_points() -> None:
     account = Account()
     account.earn(100)
@@ -174,6 +186,16 @@ def test_a_reversed_refund_spends_again_what_it_gave_back() -> None:
     assert (result.balance[0], result.balance[3]) == (0, 70)
     account.decide(Op.REFUND, target=redemption)
     assert (account.available, account.owed) == (30, 0)
+
+
+def test_a_reversed_refund_takes_from_each_lot_what_it_gave() -> None:
+    account = Account()
+    account.earn(100, days=10)
+    account.earn(100, days=20)
+    refund = account.approved(Op.REFUND, target=account.redeem(150))
+    account.earn(100, days=10)
+    account.approved(Op.REVERSE, target=refund)
+    assert account.lots == [[10, 100, 0], [20, 50, 0]]
 
 
 def test_a_refund_of_something_reversed_since_is_reversed_without_effect() -> None:

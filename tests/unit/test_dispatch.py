@@ -30,11 +30,11 @@ from protocol.requests import (
     SaleRequest,
     StatusRequest,
 )
-from server.answers import AnswerRenderer
-from server.dispatch import Dispatcher, DispatchLimits, Moment
-from server.metrics import Metrics
-from server.pending import Pending
-from server.terminal_room import TerminalRoom
+from server.observation.metrics import Metrics
+from server.registers.answers import AnswerRenderer
+from server.registers.dispatch import Dispatcher, DispatchLimits, Moment
+from server.registers.pending import Pending
+from server.registers.terminal_room import TerminalRoom
 
 KEY = b"k" * 32
 ID = bytes(range(16))

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import structlog
 
-from server.logs import REDACTED, bound_request, configure_logging, get_log
+from server.observation.logs import REDACTED, bound_request, configure_logging, get_log
 
 
 @pytest.fixture(autouse=True)

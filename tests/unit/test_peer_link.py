@@ -10,8 +10,8 @@ from time import monotonic
 import pytest
 
 from ledger.submission import Refusal, Submission
-from server.peer_frames import PeerFrameError, PeerFrameReader, arrived, carried, framed
-from server.peer_link import PeerLinks
+from server.workers.peer_frames import PeerFrameError, PeerFrameReader, arrived, carried, framed
+from server.workers.peer_link import PeerLinks
 
 
 class Waiting:

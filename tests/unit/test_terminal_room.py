@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from server.terminal_room import FIGURE_AGE_MAX_S, UNLIMITED, TerminalRoom
+from server.registers.terminal_room import FIGURE_AGE_MAX_S, UNLIMITED, TerminalRoom
 
 LIMIT = 1_000
 TODAY = 20_000

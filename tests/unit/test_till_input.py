@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from protocol.codes import INT_MAX, CardKind
 from protocol.requests import Card
-from server import till_input
-from server.till_input import BadInput
+from server.till import input as till_input
+from server.till.input import BadInput
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from protocol.requests import Card, Receipt, RedeemRequest, ReverseRequest
-from server.till_journal import JOURNAL_FILE, TillJournal
+from server.till.journal import JOURNAL_FILE, TillJournal
 
 CARD = Card(1, "2000000000015")
 

@@ -145,6 +145,11 @@ CREATE TABLE partition (
     wanted_by text NOT NULL DEFAULT ''
 );
 
+-- Generations are drawn by lot and not counted, so that a database restored from a backup does not draw those again that it has forgotten and
+-- Redis still remembers. They are below 2^32, and never the one before.
+CREATE FUNCTION another_generation(before bigint) RETURNS bigint LANGUAGE sql VOLATILE AS
+    'SELECT (before + 1 + floor(random() * 4294967294)::bigint) % 4294967296';
+
 -- Personal data live apart from the journal and are encrypted by the application.
 CREATE SCHEMA personal;
 CREATE TABLE personal.member (
@@ -159,4 +164,5 @@ BEGIN
 END $$;
 CREATE TRIGGER partner_changed AFTER INSERT OR UPDATE OR DELETE ON partner FOR EACH STATEMENT EXECUTE FUNCTION programme_changed();
 CREATE TRIGGER network_changed AFTER INSERT OR UPDATE OR DELETE ON network FOR EACH STATEMENT EXECUTE FUNCTION programme_changed();
+CREATE TRIGGER terminal_changed AFTER UPDATE OR DELETE ON terminal FOR EACH STATEMENT EXECUTE FUNCTION programme_changed();
 CREATE TRIGGER rules_changed AFTER INSERT OR UPDATE OR DELETE ON rules FOR EACH STATEMENT EXECUTE FUNCTION programme_changed();

@@ -8,7 +8,7 @@ import time
 
 from prometheus_client import Counter
 
-from server.worker_link import EXIT_CONFIGURATION, WorkerLink, WorkerState
+from server.workers.worker_link import EXIT_CONFIGURATION, WorkerLink, WorkerState
 
 LINES = Counter("obedient_lines", "Lines received.")
 
@@ -59,7 +59,7 @@ async def serve(link: WorkerLink) -> None:
 
 def main() -> None:
     link = WorkerLink(sys.argv[1:])
-    if link.settings.timezone == "Europe/Berlin":
+    if link.settings.connections_max == 1:
         sys.exit(EXIT_CONFIGURATION)
     asyncio.run(serve(link))
 

@@ -1,0 +1,44 @@
+"""Serves until told to stop: the supervisor with health and metrics beside it."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+
+from server.observation.health_http import HttpThread
+from server.observation.logs import get_log
+from server.secrets import Secrets
+from server.settings import Settings
+from server.workers.supervisor import Supervisor, bind_socket
+
+WORKER_MODULE = "server.workers.worker"
+_ADMIN_BACKLOG = 64
+
+
+def run_server(
+    settings: Settings,
+    secrets: Secrets,
+    *,
+    unknown_variables: Sequence[str] = (),
+    revive: Callable[[], Sequence[str]] | None = None,
+    on_ready: Callable[[tuple[str, int], tuple[str, int]], None] | None = None,
+) -> int:
+    """Bind, start workers, serve, drain. Returns the exit code. On the main thread. Raises OperatorError.
+
+    `on_ready` is told the addresses of registers' and of the admin port once all workers serve.
+    """
+    log = get_log("run")
+    if unknown_variables:
+        log.warning("no settings of these names, so they have no effect", variables=list(unknown_variables))
+    supervisor = Supervisor(settings, secrets, revive=revive, worker_module=WORKER_MODULE)
+    with contextlib.closing(supervisor):
+        listening = supervisor.bind()
+        admin = bind_socket(settings.admin_host, settings.admin_port, "admin_port", _ADMIN_BACKLOG)
+        host, port = admin.getsockname()[:2]
+        if on_ready is not None:
+            tell = on_ready
+            supervisor.on_ready = lambda: tell(listening, (host, port))
+        log.info(
+            "listening", registers=f"{listening[0]}:{listening[1]}", admin=f"{host}:{port}", keys=secrets.fingerprint()
+        )
+        with HttpThread(supervisor, admin):
+            return asyncio.run(supervisor.run())

@@ -1,0 +1,92 @@
+"""`tillwire up`: everything a newcomer needs, started by one command and stopped by Ctrl-C."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+
+from ledger.journal import migrate
+from server import demo
+from server.commands.invocation import say, tell
+from server.commands.serving import run_server
+from server.engines.embedded import Description, EmbeddedEngines
+from server.errors import OperatorError
+from server.observation.logs import configure_logging
+from server.secrets import load_secrets
+from server.settings import Settings
+
+_DEMO_CARD = "2000000000015"
+EXIT_INTERRUPTED = 130
+
+
+def run_up(settings: Settings, unknown_variables: Sequence[str]) -> int:
+    """Start engines, migrate, create the demo programme, serve; stop everything in the opposite order."""
+    configure_logging(settings.log_level, settings.log_format)
+    signal.signal(signal.SIGTERM, _interrupt)
+    engines = EmbeddedEngines(settings)
+    try:
+        tell("starting the engines ...")
+        complete = engines.start()
+        secrets = load_secrets(complete, create=True)
+        url = complete.postgres_url
+        if url is None:
+            raise OperatorError("there is no PostgreSQL to migrate")
+        try:
+            asyncio.run(migrate.run(url.get_secret_value()))
+        except migrate.MigrationError as error:
+            raise OperatorError(str(error)) from None
+        tell("preparing the demo programme ...")
+        asyncio.run(demo.create(complete, secrets))
+
+        def on_ready(registers: tuple[str, int], admin: tuple[str, int]) -> None:
+            say(banner(complete, registers, admin, engines.describe()))
+
+        return run_server(
+            complete, secrets, unknown_variables=unknown_variables, revive=engines.revive, on_ready=on_ready
+        )
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    finally:
+        if engines.running:
+            tell("stopping the engines ...")
+        engines.stop()
+
+
+def banner(
+    settings: Settings, registers: tuple[str, int], admin: tuple[str, int], engines: Sequence[Description]
+) -> str:
+    """Return what is listening where, and three commands to try."""
+    rows = [
+        ("registers", f"{registers[0]}:{registers[1]}", f"TCP{' with TLS' if settings.tls_cert_file else ''}"),
+        ("health", f"{admin[0]}:{admin[1]}", f"http://{admin[0]}:{admin[1]}/health/ready and /metrics"),
+        *((engine.name, engine.address, engine.program) for engine in engines),
+    ]
+    lines = ["", "Tillwire is up; Ctrl-C stops it.", ""]
+    lines += [f"  {name:<12}{address:<24}{text}" for name, address, text in rows]
+    lines += [f"  {'data':<12}{settings.data_dir.absolute()}", "", "Try in another terminal:", ""]
+    command = _own_name()
+    lines += [
+        f"  {command} till balance --card {_DEMO_CARD}",
+        f"  {command} till sale --card {_DEMO_CARD} --amount 2500",
+        f"  {command} verify",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _own_name() -> str:
+    """Return the command as one would type it here."""
+    program = Path(sys.argv[0])
+    if program.name != "tillwire":
+        return "tillwire"
+    try:
+        return str(program.absolute().relative_to(Path.cwd()))
+    except ValueError:
+        return str(program) if os.sep in sys.argv[0] else program.name
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,1 @@
+"""The side that registers see: connections, sessions, dispatch and the bytes of answers."""

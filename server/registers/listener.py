@@ -1,0 +1,122 @@
+"""Accepts registers on an inherited socket, watches their time-outs, and sends them on when the worker stops."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+
+import structlog
+
+from protocol.codes import Goodbye
+from server.registers.reception import Reception
+from server.registers.session import Session
+
+_log = structlog.get_logger(subject="listener")
+
+
+class Listener:
+    """The listening socket and its sessions. `start`, `drain` and `stop` may each be called twice."""
+
+    def __init__(self, reception: Reception, listening: socket.socket, tls: ssl.SSLContext | None = None) -> None:
+        """Take a bound, listening TCP socket; it is closed with the listener."""
+        self._reception = reception
+        self._listening = listening
+        self._tls = tls
+        self._server: asyncio.AbstractServer | None = None
+        self._sweeper: asyncio.Task[None] | None = None
+        self._rechecker: asyncio.Task[None] | None = None
+        self._draining = False
+
+    async def start(self) -> None:
+        """Begin to accept."""
+        if self._server is not None:
+            return
+        loop = asyncio.get_running_loop()
+        self._sweeper = loop.create_task(self._sweep(), name="connection time-outs")
+        seconds = self._reception.limits.handshake_timeout_ms / 1000 if self._tls is not None else None
+        self._server = await loop.create_server(
+            self._accept, sock=self._listening, ssl=self._tls, ssl_handshake_timeout=seconds
+        )
+
+    def _accept(self) -> Session:
+        return Session(self._reception)
+
+    @property
+    def connections(self) -> int:
+        """How many connections are open."""
+        return len(self._reception.guests)
+
+    def health(self) -> dict[str, object]:
+        """Return whether registers are accepted, and how many are there."""
+        return {"accepting": self._server is not None and not self._draining, "connections": self.connections}
+
+    async def _sweep(self) -> None:
+        reception = self._reception
+        while True:
+            await asyncio.sleep(reception.limits.tick_ms / 1000)
+            reception.clock.follow()
+            reception.wheel.advance(reception.clock.now_ms())
+            version = reception.ledger.programme.version
+            if any(session.ready and session.programme_version != version for session in reception.guests):
+                self._recheck_soon()
+
+    def _recheck_soon(self) -> None:
+        if self._rechecker is None or self._rechecker.done():
+            self._rechecker = asyncio.get_running_loop().create_task(self._recheck(), name="terminal permissions")
+
+    async def _recheck(self) -> None:
+        """Look every connected terminal up again after the programme changed: it may have been suspended."""
+        for session in list(self._reception.guests):
+            version = self._reception.ledger.programme.version
+            terminal = session.terminal
+            if not session.ready or terminal is None or session.programme_version == version:
+                continue
+            try:
+                known = await self._reception.look_up(terminal.code)
+            except Exception as error:  # noqa: BLE001 - what is away comes back, the next sweep tries again
+                _log.warning("terminals could not be looked up", reason=repr(error))
+                return
+            if known is None or not known.active:
+                session.suspend()
+            else:
+                session.terminal = known
+                session.programme_version = version
+
+    async def drain(self, timeout_ms: int) -> None:
+        """Accept nobody more, let what is in flight be answered, tell registers to reconnect, close; then return.
+
+        What is not answered after `timeout_ms` is cut off: it is in the journal or it was never executed.
+        """
+        self._stop_accepting()
+        if not self._draining:
+            self._draining = True
+            self._reception.dispatcher.drain(self._reception.limits.reconnect_after_ms)
+            for session in list(self._reception.guests):
+                session.say_goodbye(Goodbye.DRAIN, "the server is restarting")
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_ms / 1000):
+                await self._reception.empty.wait()
+        if self.connections:
+            _log.warning("connections cut off", count=self.connections)
+
+    def _stop_accepting(self) -> None:
+        if self._server is not None:
+            self._server.close()
+
+    async def stop(self) -> None:
+        """Close everything at once."""
+        self._stop_accepting()
+        for session in list(self._reception.guests):
+            session.cut_off()
+        for task in (self._sweeper, self._rechecker):
+            if task is not None:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
+        self._sweeper = self._rechecker = None
+        await self._reception.close()
+        self._listening.close()
+        # One turn of the loop, in which the transports report that they are closed.
+        await asyncio.sleep(0)

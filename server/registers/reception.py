@@ -1,0 +1,219 @@
+"""What all sessions of a worker share: limits, clock, time-outs, who may come in, and the one flush of answers."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from random import Random
+from typing import Protocol
+
+import structlog
+
+from ledger.programme import Programme, Terminal
+from protocol.codes import Goodbye
+from protocol.scram import ITERATIONS, Credentials, decoy_credentials
+from protocol.session import NETWORK_NAME_CHARACTERS_MAX, Limits, Profile
+from server.observation.metrics import Metrics
+from server.registers.clock import SteadyClock
+from server.registers.dispatch import ALWAYS_PERMITTED, Decider, Dispatcher
+from server.registers.log_budget import LogBudget
+from server.registers.terminal_room import TerminalRoom
+from server.registers.timer_wheel import Timed, TimerWheel
+
+LOOKUPS_MAX = 64
+_NONCE_BYTES = 18
+
+_log = structlog.get_logger(subject="connections")
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionLimits:
+    """The settings of the same names; `linger_ms` is how long a closing connection may take to read its GOODBYE."""
+
+    connections_max: int
+    frame_bytes_max: int
+    in_flight_max: int
+    send_buffer_bytes_max: int
+    handshake_timeout_ms: int
+    frame_timeout_ms: int
+    idle_timeout_ms: int
+    heartbeat_ms: int
+    ttl_default_ms: int
+    ttl_max_ms: int
+    reconnect_after_ms: int
+    linger_ms: int = 2_000
+    tick_ms: int = 250
+
+    def announced(self) -> Limits:
+        """Return the part that WELCOME tells a register."""
+        return Limits(
+            frame_bytes_max=self.frame_bytes_max,
+            in_flight_max=self.in_flight_max,
+            heartbeat_ms=self.heartbeat_ms,
+            idle_timeout_ms=self.idle_timeout_ms,
+            ttl_default_ms=self.ttl_default_ms,
+            ttl_max_ms=self.ttl_max_ms,
+        )
+
+
+class Registry(Decider, Protocol):
+    """What the listener needs of the ledger."""
+
+    async def terminal(self, code: str) -> Terminal | None:
+        """Return credentials and permissions as PostgreSQL has them now."""
+
+
+class Guest(Timed, Protocol):
+    """A session, as far as the reception knows it."""
+
+    terminal: Terminal | None
+    programme_version: int
+
+    @property
+    def ready(self) -> bool:
+        """Whether the register has signed on."""
+
+    def flush(self) -> None:
+        """Write what is queued, at once."""
+
+    def say_goodbye(self, reason: Goodbye, text: str) -> None:
+        """End the connection."""
+
+    def suspend(self) -> None:
+        """End the connection of a terminal that is switched off."""
+
+    def cut_off(self) -> None:
+        """Close at once."""
+
+
+class Reception:
+    """Shared by the sessions of one listener."""
+
+    def __init__(
+        self,
+        ledger: Registry,
+        dispatcher: Dispatcher,
+        room: TerminalRoom,
+        metrics: Metrics,
+        limits: ConnectionLimits,
+        decoy_secret: bytes,
+        clock: SteadyClock,
+    ) -> None:
+        """Take the parts.
+
+        `decoy_secret` makes up the salts of terminals that do not exist; it must stay the same through restarts.
+        """
+        self.ledger = ledger
+        self.dispatcher = dispatcher
+        self.room = room
+        self.metrics = metrics
+        self.limits = limits
+        self.announced = limits.announced()
+        self.clock = clock
+        self.wheel = TimerWheel(clock.now_ms(), limits.tick_ms)
+        self.log = LogBudget(_log, asyncio.get_running_loop().time)
+        self._decoy_secret = decoy_secret
+        self._lookups = asyncio.Semaphore(LOOKUPS_MAX)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._dirty: list[Guest] = []
+        self.guests: set[Guest] = set()
+        self.empty = asyncio.Event()
+        self.empty.set()
+        # Two terminals of one programme mostly may do the same; ten thousand sessions share a few sets.
+        self._permitted: dict[frozenset[int], frozenset[int]] = {}
+        self._random = Random(secrets.randbits(64))  # noqa: S311 - spreads reconnects, guards nothing
+
+    def enter(self, session: Guest) -> int:
+        """Count a connection and return how many there are with it."""
+        self.guests.add(session)
+        self.empty.clear()
+        return len(self.guests)
+
+    def leave(self, session: Guest) -> None:
+        """Count a connection no more."""
+        self.guests.discard(session)
+        if not self.guests:
+            self.empty.set()
+
+    def flush_soon(self, session: Guest) -> None:
+        """Have a session write once, after everything that happens in this turn of the loop."""
+        if not self._dirty:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._dirty.append(session)
+
+    def _flush(self) -> None:
+        dirty, self._dirty = self._dirty, []
+        for session in dirty:
+            session.flush()
+
+    def spawn(self, name: str, work: Awaitable[None]) -> None:
+        """Run a short piece of work for a session; it is cancelled when the reception closes."""
+
+        async def run() -> None:
+            await work
+
+        task = asyncio.get_running_loop().create_task(run(), name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def look_up(self, code: str) -> Terminal | None:
+        """Return a terminal fresh from the ledger; `LOOKUPS_MAX` at a time. Raises what the ledger raises."""
+        async with self._lookups:
+            known = await self.ledger.terminal(code)
+        if known is None:
+            return None
+        shared = self._permitted.setdefault(known.permitted, known.permitted)
+        if shared is known.permitted:
+            return known
+        return Terminal(
+            terminal_id=known.terminal_id,
+            code=known.code,
+            network_id=known.network_id,
+            store_id=known.store_id,
+            permitted=shared,
+            active=known.active,
+            salt=known.salt,
+            iterations=known.iterations,
+            stored_key=known.stored_key,
+            server_key=known.server_key,
+        )
+
+    def credentials(self, code: str, known: Terminal | None) -> Credentials:
+        """Return what to challenge with; for an unknown terminal a decoy that no secret fits."""
+        if known is None:
+            return decoy_credentials(code, self._decoy_secret, ITERATIONS)
+        return Credentials(known.salt, known.iterations, known.stored_key, known.server_key)
+
+    def nonce(self) -> str:
+        """Return a new server nonce."""
+        return secrets.token_urlsafe(_NONCE_BYTES)
+
+    def profile(self, terminal: Terminal) -> Profile | None:
+        """Return what a terminal may know about itself; None if its network has vanished."""
+        programme: Programme = self.ledger.programme
+        network = programme.networks.get(terminal.network_id)
+        if network is None:
+            return None
+        permitted = tuple(sorted(terminal.permitted | ALWAYS_PERMITTED))
+        return Profile(network.name[:NETWORK_NAME_CHARACTERS_MAX], network.currency, permitted)
+
+    def needs_room(self, terminal: Terminal, now_ms: int) -> int | None:
+        """Return today's day number if the terminal's spending is limited now, else None."""
+        programme = self.ledger.programme
+        network = programme.networks.get(terminal.network_id)
+        if network is None or not network.rules_at(now_ms).terminal_day_points_max:
+            return None
+        return programme.day(now_ms)
+
+    def reconnect_after_ms(self) -> int:
+        """Return once to twice the setting, so that registers that were sent away do not all come back at once."""
+        return int(self.limits.reconnect_after_ms * self._random.uniform(1, 2))
+
+    async def close(self) -> None:
+        """Cancel work under way; may be called twice."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,80 @@
+"""The programme of the replay: one network with a store for each of the data set's, a card for each household."""
+
+import secrets
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from ledger.journal.enrolment import NewCard
+from ledger.journal.onboarding import Credentials, Onboarding, onboarding
+from ledger.programme import Rules
+from protocol import scram, tokens
+from protocol.codes import CardKind, Message
+from protocol.requests import Card
+from server.registers.dispatch import token_hash
+
+CURRENCY = "USD"
+_NAME = "The Complete Journey"
+_ACTIVE = 1
+_PERMITTED = (Message.BALANCE, Message.SALE)
+_SECRET_BYTES = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Sign:
+    """By what a till signs on: terminal id and secret."""
+
+    terminal: str
+    secret: str
+
+
+@dataclass(frozen=True, slots=True)
+class Town:
+    """The tills of each store and the card of each household, by the data set's ids."""
+
+    tills: Mapping[int, tuple[Sign, ...]]
+    cards: Mapping[int, Card]
+
+
+def card_of(household: int) -> Card:
+    """Return a household's card: an EAN-13 of the range 2, which GS1 leaves to the stores themselves."""
+    first12 = f"2{household:011d}"
+    return Card(CardKind.EAN13, first12 + tokens.ean13_check_digit(first12))
+
+
+async def found(
+    postgres_url: str, token_key: bytes, stores: Iterable[int], households: Iterable[int], tills: int, earn_bp: int
+) -> Town:
+    """Create everything in an empty, migrated database, with `tills` terminals in every store."""
+    cards = {household: card_of(household) for household in sorted(set(households))}
+    async with onboarding(postgres_url) as to:
+        signs = await _open_stores(to, stores, tills, earn_bp)
+        await to.cards([_new_card(card, token_key) for card in cards.values()])
+    return Town(signs, cards)
+
+
+async def _open_stores(to: Onboarding, stores: Iterable[int], tills: int, earn_bp: int) -> dict[int, tuple[Sign, ...]]:
+    partner = await to.partner(_NAME)
+    network = await to.network(partner, _NAME, CURRENCY)
+    await to.rules(network, Rules(valid_from_ms=0, earn_rate_bp=earn_bp))
+    signs = {}
+    for number in sorted(set(stores)):
+        store = await to.store(network, f"Store {number}")
+        signs[number] = tuple(Sign(f"store-{number}-till-{till}", _secret()) for till in range(1, tills + 1))
+        for sign in signs[number]:
+            await to.terminal(store, sign.terminal, _PERMITTED, _credentials(sign.secret))
+    return signs
+
+
+def _secret() -> str:
+    return secrets.token_urlsafe(_SECRET_BYTES)
+
+
+def _credentials(secret: str) -> Credentials:
+    made = scram.credentials(secret, secrets.token_bytes(scram.SALT_BYTES), scram.ITERATIONS_MIN)
+    return Credentials(made.salt, made.iterations, made.stored_key, made.server_key)
+
+
+def _new_card(card: Card, token_key: bytes) -> NewCard:
+    if card.token is None:
+        raise AssertionError("a card made here has a good check digit")
+    return NewCard(token_hash(card.token, token_key), card.kind, tokens.masked(card.token), _ACTIVE)

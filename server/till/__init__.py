@@ -1,0 +1,1 @@
+"""A register on the command line."""

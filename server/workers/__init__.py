@@ -1,0 +1,1 @@
+"""The processes: a supervisor, its workers, and the links between workers."""

@@ -1,0 +1,254 @@
+"""One worker process: puts ledger, peer link and listener together, tells the supervisor how it is, drains on SIGTERM.
+
+The supervisor starts it as `python -m server.workers.worker ...`; see `server.workers.worker_link`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import gc
+import signal
+import socket
+import ssl
+import sys
+import time
+
+import structlog
+import uvloop
+
+from ledger.journal.partitioning import WorkersRunning
+from ledger.journal.writer import JournalDown
+from ledger.ledger import Engines, Ledger, Place, wall_clock_ms
+from server.ledger_limits import ledger_limits
+from server.observation.logs import configure_logging
+from server.observation.metrics import Metrics
+from server.registers.answers import AnswerRenderer, check_programme
+from server.registers.clock import SteadyClock
+from server.registers.dispatch import Dispatcher
+from server.registers.listener import Listener
+from server.registers.reception import Reception
+from server.registers.slip import TemplateError
+from server.registers.terminal_room import TerminalRoom
+from server.registers.tls import server_context
+from server.registers.wire_limits import connection_limits, dispatch_limits
+from server.secrets import Secrets
+from server.settings import Settings
+from server.workers.peer_address import new_address
+from server.workers.peer_link import PeerLinks
+from server.workers.worker_link import EXIT_CONFIGURATION, WorkerLink, WorkerState
+
+_RETRY_S = 0.5
+# Registers are let in when every partition is served; one in trouble does not keep the others waiting for ever.
+_PARTITIONS_WAIT_S = 5.0
+_POLL_S = 0.02
+# Of the time to drain, what registers may use; the rest is for the other workers and for the last commits.
+_REGISTERS_SHARE = 0.6
+_PEERS_SHARE = 0.1
+
+_log = structlog.get_logger(subject="worker")
+
+
+class ConfigurationError(Exception):
+    """The worker cannot run with these settings, now or later."""
+
+
+class Worker:
+    """Everything that one worker process is made of. Built inside a running event loop."""
+
+    def __init__(
+        self, settings: Settings, secrets: Secrets, listening: socket.socket, index: int, address: str
+    ) -> None:
+        """Build the parts; nothing is connected yet. Raises ConfigurationError."""
+        self.metrics = Metrics()
+        self._settings = settings
+        self._index = index
+        renderer = AnswerRenderer(lambda: self.ledger.programme, wall_clock_ms)
+        self.peers = PeerLinks(
+            address,
+            lambda submission: self.ledger.submit_local(submission),  # noqa: PLW0108 - the ledger comes to be below
+            outstanding_max=settings.queue_requests_max,
+        )
+        self.ledger = Ledger(
+            _engines(settings, secrets),
+            Place(address, index, settings.workers),
+            ledger_limits(settings),
+            renderer,
+            self.peers.forward,
+            wall_clock_ms,
+        )
+        self.room = TerminalRoom(self.ledger.terminal_spent_today, time.monotonic)
+        dispatcher = Dispatcher(self.ledger, renderer, self.room, secrets.token_key, dispatch_limits(settings))
+        reception = Reception(
+            self.ledger,
+            dispatcher,
+            self.room,
+            self.metrics,
+            connection_limits(settings),
+            secrets.scram_server_key,
+            SteadyClock(),
+        )
+        self.listener = Listener(reception, listening, _tls(settings))
+        self._checked_version = 0
+
+    async def start(self) -> None:
+        """Connect to the engines, however long they take to come up, and let registers in."""
+        await self.peers.start()
+        while True:
+            try:
+                await self.ledger.start()
+                break
+            except (JournalDown, WorkersRunning) as error:
+                _log.warning("cannot begin yet", reason=str(error))
+                await asyncio.sleep(_RETRY_S)
+        deadline = time.monotonic() + _PARTITIONS_WAIT_S
+        while not self.ledger.health()["ready"] and time.monotonic() < deadline:  # noqa: ASYNC110 - once, at the start
+            await asyncio.sleep(_POLL_S)
+        await self.listener.start()
+
+    async def stop(self) -> None:
+        """Let registers have their answers and go, then let go of the engines."""
+        started = time.monotonic()
+        timeout_ms = self._settings.drain_timeout_ms
+        await self.listener.drain(int(timeout_ms * _REGISTERS_SHARE))
+        # The other workers may still forward requests of their registers here.
+        await self.peers.drain(timeout_ms / 1000 * _PEERS_SHARE)
+        await self.ledger.stop(max(0.1, timeout_ms / 1000 - (time.monotonic() - started)))
+        await self.peers.stop()
+        await self.listener.stop()
+        await self.room.stop()
+        self.measure()
+
+    def down(self) -> list[str]:
+        """Return what this worker should serve and cannot, by name."""
+        if not self.ledger.programme.version:
+            return ["postgres"]
+        partitions = self.ledger.health()["partitions"]
+        assert isinstance(partitions, dict)  # noqa: S101 - an assertion that stays on
+        return [
+            f"partition {number}"
+            for number, partition in partitions.items()
+            if int(number) % self._settings.workers == self._index and not partition["serving"]
+        ]
+
+    def detail(self) -> dict[str, object]:
+        """Return what health shows beside that."""
+        return {**self.listener.health(), **self.peers.health(), **self.ledger.health()}
+
+    def measure(self) -> None:
+        """Hand the numbers over to whoever scrapes."""
+        partitions = self.ledger.health()["partitions"]
+        assert isinstance(partitions, dict)  # noqa: S101 - an assertion that stays on
+        totals = {f"{name}_total": value for name, value in dataclasses.asdict(self.ledger.statistics).items()}
+        self.metrics.ledger(
+            {
+                "queued_requests": sum(partition["backlog"] for partition in partitions.values()),
+                "partitions_serving": sum(bool(partition["serving"]) for partition in partitions.values()),
+                **self.peers.health(),
+                **totals,
+            }
+        )
+        self.metrics.connections(self.listener.connections)
+        self.metrics.flush()
+
+    def check_slips(self) -> None:
+        """Log a slip line that cannot be printed, once for each version of the programme."""
+        programme = self.ledger.programme
+        if programme.version == self._checked_version:
+            return
+        self._checked_version = programme.version
+        try:
+            check_programme(programme)
+        except TemplateError as error:
+            _log.error("slips of a network are left out", reason=str(error))
+
+
+def _engines(settings: Settings, secrets: Secrets) -> Engines:
+    if settings.postgres_url is None or settings.redis_url is None:
+        raise ConfigurationError("postgres_url and redis_url must be set")
+    return Engines(
+        postgres_url=settings.postgres_url.get_secret_value(),
+        redis_url=settings.redis_url.get_secret_value(),
+        seal_key=secrets.seal_key,
+        personal_key=secrets.personal_key,
+    )
+
+
+def _tls(settings: Settings) -> ssl.SSLContext | None:
+    if settings.tls_cert_file is None or settings.tls_key_file is None:
+        return None
+    try:
+        return server_context(settings.tls_cert_file, settings.tls_key_file, settings.tls_client_ca_file)
+    except OSError as error:
+        # ssl.SSLError is one of them: a file that is there but holds no usable certificate or key.
+        raise ConfigurationError(f"the TLS files cannot be used: {error}") from error
+
+
+async def _report_forever(worker: Worker, link: WorkerLink) -> None:
+    """Tell the supervisor and the scraper how things are, at the interval of the settings."""
+    while True:
+        link.report(down=worker.down(), detail=worker.detail())
+        worker.measure()
+        worker.check_slips()
+        await asyncio.sleep(link.settings.status_interval_ms / 1000)
+
+
+async def serve(link: WorkerLink) -> None:
+    """Run a worker until SIGTERM, or until one of its tasks fails by a bug, which is raised."""
+    loop = asyncio.get_running_loop()
+    link.die_with_supervisor(loop)
+    asked_to_stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, asked_to_stop.set)
+    address = new_address(link.settings.data_dir, link.index)
+    worker = Worker(link.settings, link.secrets, link.listen_socket, link.index, address)
+    stopping = loop.create_task(_wait(asked_to_stop), name="stop asked")
+    reporting = loop.create_task(_report_forever(worker, link), name="reports")
+    starting = loop.create_task(worker.start(), name="start")
+    watched = {stopping, reporting, starting}
+    try:
+        await asyncio.wait({stopping, reporting, starting}, return_when=asyncio.FIRST_COMPLETED)
+        if starting.done() and not stopping.done():
+            starting.result()
+            link.report(WorkerState.READY, worker.down(), worker.detail())
+            _log.info("serving", connections_max=link.settings.connections_max)
+            # What lives now lives as long as the process; the collector need not look at it again.
+            gc.collect()
+            gc.freeze()
+            failing = loop.create_task(worker.ledger.failed(), name="ledger failed")
+            watched.add(failing)
+            await asyncio.wait({stopping, reporting, failing}, return_when=asyncio.FIRST_COMPLETED)
+        link.report(WorkerState.DRAINING)
+        if not starting.done():
+            starting.cancel()
+        await worker.stop()
+    finally:
+        for task in watched:
+            task.cancel()
+        done = await asyncio.gather(*watched, return_exceptions=True)
+    for result in done:
+        if isinstance(result, Exception):
+            raise result
+
+
+async def _wait(event: asyncio.Event) -> None:
+    await event.wait()
+
+
+def main() -> None:
+    """Run until asked to stop; the exit code tells the supervisor whether starting again can help."""
+    link = WorkerLink(sys.argv[1:])
+    configure_logging(link.settings.log_level, link.settings.log_format, worker=link.index)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(serve(link))
+    except ConfigurationError as error:
+        _log.error("worker cannot run", reason=str(error))
+        sys.exit(EXIT_CONFIGURATION)
+    except Exception:  # noqa: BLE001 - whatever it is, the supervisor starts a new worker
+        _log.exception("worker failed")
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
