@@ -17,6 +17,9 @@ from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseE
 
 from ledger import decision
 
+#: Accounts of one script call at most: Redis's Lua takes and passes no more than 8,000 values at once.
+ACCOUNTS_MAX = 2_000
+
 
 class HotStoreDown(Exception):  # noqa: N818 - it is a state, not an error in this code
     """Redis cannot be reached or refused; whether the last script was executed is unknown."""

@@ -15,7 +15,7 @@ import structlog
 from ledger.books import Books
 from ledger.committing import Committer, Group
 from ledger.entries import Memo
-from ledger.hot_store import Decided, PartitionHead, ScriptFailed
+from ledger.hot_store import ACCOUNTS_MAX, Decided, PartitionHead, ScriptFailed
 from ledger.journal.writer import Writer
 from ledger.limits import Limits
 from ledger.operations import Operation, Outcome
@@ -103,7 +103,7 @@ class Pipeline:
                 await self._work.wait()
             await self._committer.room()
             batch = _Batch(self._services)
-            self._fill(batch, 1 if self._one_by_one else self._limits.batch_requests_max)
+            self._fill(batch, 1 if self._one_by_one else min(self._limits.batch_requests_max, ACCOUNTS_MAX))
             if batch.size:
                 await self._decide(batch)
 

@@ -7,6 +7,7 @@ import asyncpg
 import pytest
 
 from ledger.operations import Operation, Outcome
+from ledger.pipeline import Pipeline
 from ledger.submission import Refusal, Submission
 from tests.rigs.ledger_rig import FAULT_LIMITS, Rig, token_of
 
@@ -73,6 +74,23 @@ async def test_a_state_that_is_none_stops_its_own_account_only(rig: Rig) -> None
 
 async def spoil(connection: asyncpg.Connection, account: int, state: bytes) -> None:
     await connection.execute("UPDATE account SET state = $2 WHERE account_id = $1", account, state)
+
+
+async def test_a_batch_larger_than_luas_stack_is_decided_in_parts(
+    postgres_url: str, valkey_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig = Rig(postgres_url, valkey_url)
+    await rig.prepare(cards=4500)
+    failures: list[object] = []
+    monkeypatch.setattr(Pipeline, "_isolate", lambda *told: failures.append(told))
+    limits = replace(LIMITS, batch_requests_max=8192, loads_max=8192, uncommitted_entries_max=10_000)
+    async with rig.ledger(limits) as ledger:
+        waiters = [rig.send(ledger, rig.submission(Operation.EARN, card, amount=20)) for card in range(4500)]
+        async with asyncio.timeout(60):
+            while not failures and not all(waiter.reply.done() for waiter in waiters):
+                await asyncio.sleep(0.01)
+        assert not failures
+        assert {waiter.reply.result().outcome for waiter in waiters} == {Outcome.APPROVED}
 
 
 async def test_more_reloads_than_fit_one_script_call_all_arrive(rig: Rig) -> None:

@@ -114,7 +114,7 @@ async def test_a_standby_outlives_a_postgresql_that_dies_while_it_says_goodbye(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def dies(this: asyncpg.Connection, *, timeout: float | None = None) -> None:
-        raise asyncpg.ConnectionDoesNotExistError
+        raise asyncpg.ConnectionDoesNotExistError("connection was closed")
 
     async with rig.ledger():
         with monkeypatch.context() as patched:
