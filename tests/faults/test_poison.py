@@ -83,7 +83,7 @@ async def test_a_batch_larger_than_luas_stack_is_decided_in_parts(
     await rig.prepare(cards=4500)
     failures: list[object] = []
     monkeypatch.setattr(Pipeline, "_isolate", lambda *told: failures.append(told))
-    limits = replace(LIMITS, batch_requests_max=8192, loads_max=8192, uncommitted_entries_max=10_000)
+    limits = replace(FAULT_LIMITS, batch_requests_max=8192, loads_max=8192, uncommitted_entries_max=10_000)
     async with rig.ledger(limits) as ledger:
         waiters = [rig.send(ledger, rig.submission(Operation.EARN, card, amount=20)) for card in range(4500)]
         async with asyncio.timeout(60):
