@@ -124,19 +124,21 @@ class Writer:
             "idle_in_transaction_session_timeout": str(int(idle_timeout_s * 1000)),
             "statement_timeout": str(int(timeout_s * 1000)),
         }
-        connection = None
+        kept = connection = None
         try:
             connection = await asyncpg.connect(postgres_url, timeout=timeout_s, server_settings=settings)
-            if await connection.fetchval(
-                "SELECT pg_try_advisory_lock($1, $2)", LOCK_CLASS, partition, timeout=timeout_s
-            ):
-                return cls(connection, partition, timeout_s)
-            await connection.close(timeout=timeout_s)
+            lock = "SELECT pg_try_advisory_lock($1, $2)"
+            if await connection.fetchval(lock, LOCK_CLASS, partition, timeout=timeout_s):
+                kept = cls(connection, partition, timeout_s)
+            else:
+                await connection.close(timeout=timeout_s)
         except DOWN as error:
-            if connection is not None:
-                connection.terminate()
             raise JournalDown(str(error)) from error
-        return None
+        finally:
+            # Also when it was cancelled: a connection that is forgotten keeps its lock until it is collected.
+            if connection is not None and kept is None:
+                connection.terminate()
+        return kept
 
     async def claim(self, owner: str) -> Claim:
         """Begin a new epoch, so that no former owner can commit any more."""
