@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import asyncpg
 
@@ -125,7 +125,7 @@ class Reader:
                     row["currency"],
                     rules or (Rules(valid_from_ms=0),),
                 )
-        return Programme(rows[0]["version"], networks, BusinessDay(ZoneInfo(rows[0]["time_zone"])))
+        return Programme(rows[0]["version"], networks, BusinessDay(_zone(rows[0]["time_zone"])))
 
     async def _fetch(self, name: str, *args: Any) -> list[asyncpg.Record]:
         try:
@@ -142,6 +142,14 @@ class Reader:
                 return list(await connection.fetch(statement(name), *args))
         except DOWN as error:
             raise JournalDown(str(error)) from error
+
+
+def _zone(name: str) -> ZoneInfo:
+    """Return the time zone; one that nobody knows counts as no programme, so that workers go on with the one before."""
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError) as error:
+        raise JournalDown(f"the programme's time zone {name!r} is unknown: set it by `tillwire timezone`") from error
 
 
 _RULE_NAMES: Iterable[str] = tuple(f for f in Rules.__dataclass_fields__ if f != "slip")

@@ -176,3 +176,19 @@ async def test_a_bug_ends_the_ledger_instead_of_hiding(rig: Rig, monkeypatch: py
             await asyncio.wait_for(ledger.failed(), 30)
         assert bug.group_contains(AssertionError)
         assert waiter.reply.result().refusal is Refusal.UNAVAILABLE
+
+
+async def test_an_unknown_time_zone_leaves_the_programme_as_it_was(rig: Rig) -> None:
+    async with rig.ledger() as ledger:
+        before = ledger.programme
+        async with rig.database() as connection:
+            await connection.execute("UPDATE programme SET time_zone = 'Mars/Olympus', version = version + 1")
+        await rig.give(ledger, 1, 100)
+        await asyncio.sleep(rig.limits.refresh_interval_s * 3)
+        assert ledger.programme is before
+        async with rig.database() as connection:
+            await connection.execute("UPDATE programme SET time_zone = 'Europe/Riga', version = version + 1")
+        async with asyncio.timeout(30):
+            while ledger.programme is before:
+                await asyncio.sleep(0.01)
+        await rig.give(ledger, 1, 100)
