@@ -166,7 +166,8 @@ class Partition:
         head = PartitionHead(claim.epoch, generation, claim.mark + len(decided or ()))
         await hot_store.reset(self.number, head)
         statistics.generations_voided += 1
-        log.warning("partition taken without what Redis remembered", partition=self.number, epoch=claim.epoch)
+        say = log.warning if claim.mark else log.info
+        say("partition taken without what Redis remembered", partition=self.number, epoch=claim.epoch)
         return head
 
     async def _journal_rest(self, writer: Writer, decided: list[Decided]) -> bool:

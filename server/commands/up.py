@@ -70,7 +70,7 @@ def banner(
     command = _own_name()
     lines += [
         f"  {command} till balance --card {_DEMO_CARD}",
-        f"  {command} till sale --card {_DEMO_CARD} --amount 2500",
+        f"  {command} till sale --card {_DEMO_CARD} --amount 25.00 --points 5",
         f"  {command} verify",
         "",
     ]
