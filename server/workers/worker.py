@@ -34,6 +34,7 @@ from server.registers.tls import server_context
 from server.registers.wire_limits import connection_limits, dispatch_limits
 from server.secrets import Secrets
 from server.settings import Settings
+from server.workers.open_files import allow_connections
 from server.workers.peer_address import new_address
 from server.workers.peer_link import PeerLinks
 from server.workers.worker_link import EXIT_CONFIGURATION, WorkerLink, WorkerState
@@ -239,6 +240,13 @@ def main() -> None:
     """Run until asked to stop; the exit code tells the supervisor whether starting again can help."""
     link = WorkerLink(sys.argv[1:])
     configure_logging(link.settings.log_level, link.settings.log_format, worker=link.index)
+    fitting = allow_connections(link.settings.connections_max)
+    if fitting < link.settings.connections_max:
+        _log.warning(
+            "the limit of open files leaves less room than connections_max",
+            connections_fitting=fitting,
+            connections_max=link.settings.connections_max,
+        )
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(serve(link))
