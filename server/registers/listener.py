@@ -35,9 +35,15 @@ class Listener:
             return
         loop = asyncio.get_running_loop()
         self._sweeper = loop.create_task(self._sweep(), name="connection time-outs")
-        seconds = self._reception.limits.handshake_timeout_ms / 1000 if self._tls is not None else None
+        limits = self._reception.limits
+        seconds = limits.handshake_timeout_ms / 1000 if self._tls is not None else None
         self._server = await loop.create_server(
-            self._accept, sock=self._listening, ssl=self._tls, ssl_handshake_timeout=seconds
+            self._accept,
+            sock=self._listening,
+            # The loop listens once more, and would cut the backlog to a hundred: too few for a fleet that reconnects.
+            backlog=limits.listen_backlog_connections_max,
+            ssl=self._tls,
+            ssl_handshake_timeout=seconds,
         )
 
     def _accept(self) -> Session:

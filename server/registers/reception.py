@@ -43,6 +43,7 @@ class ConnectionLimits:
     ttl_default_ms: int
     ttl_max_ms: int
     reconnect_after_ms: int
+    listen_backlog_connections_max: int = 4_096
     linger_ms: int = 2_000
     tick_ms: int = 250
 

@@ -21,6 +21,7 @@ def connection_limits(settings: Settings) -> ConnectionLimits:
         ttl_default_ms=settings.ttl_default_ms,
         ttl_max_ms=settings.ttl_max_ms,
         reconnect_after_ms=settings.reconnect_after_ms,
+        listen_backlog_connections_max=settings.listen_backlog_connections_max,
     )
 
 

@@ -657,3 +657,11 @@ async def test_with_a_client_authority_a_register_needs_its_certificate(tmp_path
         trusting.load_cert_chain(client_cert, client_key)
         till = await shop.connect(ssl=trusting, server_hostname="localhost")
         assert isinstance(await till.sign_on(), Welcome)
+
+
+async def test_a_fleet_that_reconnects_at_once_fits_into_the_backlog(shop: Shop) -> None:
+    # Nothing is accepted meanwhile, since this loop is the server's own. Left alone, it keeps a hundred waiting.
+    fleet = [socket.create_connection(("127.0.0.1", shop.port), timeout=20) for _ in range(120)]
+    await until(lambda: shop.listener.connections == len(fleet))
+    for register in fleet:
+        register.close()
