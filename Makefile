@@ -24,7 +24,7 @@ check: $(VENV)/.dev $(VENV)/.project ## format, lint, types, import rules, unit 
 	$(BIN)/ruff check --quiet .
 	$(BIN)/mypy --no-error-summary
 	$(BIN)/lint-imports --no-logo >/dev/null || $(BIN)/lint-imports --no-logo
-	$(BIN)/python -m pytest -q tests/unit
+	$(BIN)/python -m pytest -q tests/unit tests/contract
 
 nightly: $(VENV)/.dev $(VENV)/.project ## a million property cases instead of a few thousand (hours)
 	@TILLWIRE_PROPERTY_CASES=$${TILLWIRE_PROPERTY_CASES:-1000000} $(BIN)/python -m pytest tests/property --timeout 0
