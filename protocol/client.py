@@ -89,10 +89,9 @@ class Client(Operations[Awaitable[Reply]]):
         """Return 16 random bytes."""
         return os.urandom(16)
 
-    @property
-    def clock_offset_ms(self) -> int:
-        """What to add to this machine's clock to have the server's; 0 before the first connection."""
-        return self._register.clock_offset_ms
+    def server_now_ms(self) -> int:
+        """Return the server's time in ms since the epoch; before the first connection, this machine's."""
+        return self._now_ms() + self._register.clock_offset_ms
 
     @property
     def profile(self) -> Profile | None:

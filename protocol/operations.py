@@ -1,6 +1,5 @@
 """Every operation as a method, the same for the asyncio and the blocking client (SPEC.md, section 9)."""
 
-import time
 from abc import ABC, abstractmethod
 from typing import Generic, TypeVar
 
@@ -45,10 +44,9 @@ class Operations(ABC, Generic[R]):
     def new_id(self) -> bytes:
         """Return 16 random bytes."""
 
-    @property
     @abstractmethod
-    def clock_offset_ms(self) -> int:
-        """What to add to this machine's clock to have the server's; 0 before the first connection."""
+    def server_now_ms(self) -> int:
+        """Return the server's time in ms since the epoch; before the first connection, this machine's."""
 
     def balance(self, card: Card, *, request_id: bytes | None = None) -> R:
         """Ask what is there."""
@@ -105,7 +103,7 @@ class Operations(ABC, Generic[R]):
     ) -> R:
         """Give points for what was paid; `sale_time_ms` None is now, by the server's clock as far as it is known."""
         if sale_time_ms is None:
-            sale_time_ms = time.time_ns() // 1_000_000 + self.clock_offset_ms
+            sale_time_ms = self.server_now_ms()
         return self.request(
             EarnRequest(request_id or self.new_id(), self.ttl_ms, card, receipt, eligible_amount, sale_time_ms, offline)
         )

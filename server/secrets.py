@@ -1,7 +1,7 @@
 """The four secret keys: made at the first `tillwire up`, given by file or environment in production.
 
-They must outlive the database: without `token_key` no card finds its account, without `personal_key` names and phone
-numbers cannot be read, without the others answers to registers change or cannot be read.
+They must outlive the database: without `token_key` no card finds its account, without `personal_key` no name can be
+read, without `seal_key` no row can be verified, and another `scram_server_key` changes the salts of unknown terminals.
 """
 
 import contextlib
@@ -33,13 +33,13 @@ class Secrets:
     """Four keys of 32 random bytes. Never shown: their representation leaves them out."""
 
     token_key: bytes = field(repr=False)
-    """Turns a card's token into the 16 bytes that stand for it outside the process (HMAC)."""
+    """Turns a card's token into the 16 bytes that stand for it outside the process (keyed BLAKE2b)."""
     seal_key: bytes = field(repr=False)
-    """Encrypts what is stored only to be given back unchanged."""
+    """Seals the rows of the journal, so that `verify` finds an altered one (keyed BLAKE2b)."""
     scram_server_key: bytes = field(repr=False)
     """Derives the salt of unknown terminals, so that they look like known ones."""
     personal_key: bytes = field(repr=False)
-    """Encrypts names, phone numbers and other personal data."""
+    """Encrypts names (AES-GCM)."""
 
     def fingerprint(self) -> str:
         """Return 16 hex digits that tell sets of keys apart and reveal nothing of them."""

@@ -28,7 +28,6 @@ from protocol.requests import (
     SaleRequest,
     StatusRequest,
 )
-from protocol.steady_clock import SteadyClock
 from server.commands.invocation import invocation
 from server.till import input as till_input
 from server.till.desk import Desk, DeskOptions, ExitCode, Unavailable, run_once
@@ -269,7 +268,7 @@ def replace(
 
 def _sale_time_ms(desk: Desk, typed: str | None) -> int:
     if typed is None:
-        return SteadyClock()() + desk.client.clock_offset_ms
+        return desk.client.server_now_ms()
     try:
         moment = datetime.fromisoformat(typed)
     except ValueError:

@@ -24,7 +24,6 @@ from protocol.requests import (
     SaleRequest,
     StatusRequest,
 )
-from protocol.steady_clock import SteadyClock
 from protocol.ticket import Reply
 from server.till import input as till_input
 from server.till.desk import Desk, Unavailable
@@ -167,7 +166,7 @@ class Prompt:
 
     def _earn(self, words: list[str]) -> Request:
         receipt = self._receipt(_one(words, "earn AMOUNT"))
-        now_ms = SteadyClock()() + self._desk.client.clock_offset_ms
+        now_ms = self._desk.client.server_now_ms()
         return EarnRequest(self._desk.take_id(), 0, self._shown, receipt, None, now_ms)
 
     def _refund(self, words: list[str]) -> Request:

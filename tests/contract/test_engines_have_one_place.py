@@ -1,0 +1,43 @@
+"""One package talks to PostgreSQL, one module to Redis, and the core of the wire does no I/O; new files included."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("admin_api", "ledger", "loadtests", "protocol", "server")
+#: The two clients and their clock are the only parts of the protocol that move bytes or know the time.
+SHELLS = {"protocol/client.py", "protocol/blocking.py", "protocol/steady_clock.py"}
+
+
+def files() -> list[Path]:
+    return [file for package in PACKAGES for file in (ROOT / package).rglob("*.py")]
+
+
+def imported(file: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module.split(".")[0]
+
+
+def importers(module: str) -> set[str]:
+    return {file.relative_to(ROOT).as_posix() for file in files() if module in imported(file)}
+
+
+def test_one_package_talks_to_postgresql() -> None:
+    found = importers("asyncpg")
+    assert found
+    assert {file for file in found if not file.startswith("ledger/journal/")} == set()
+
+
+def test_one_module_talks_to_redis() -> None:
+    assert importers("redis") == {"ledger/hot_store.py"}
+
+
+@pytest.mark.parametrize("module", ["asyncio", "socket", "ssl", "time", "datetime", "os", "random", "secrets"])
+def test_the_core_of_the_wire_does_no_io_and_reads_no_clock(module: str) -> None:
+    assert {file for file in importers(module) if file.startswith("protocol/")} <= SHELLS
