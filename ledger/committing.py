@@ -7,7 +7,6 @@ that commit. A replay, and a decline of an id that Redis may have forgotten, is 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
@@ -64,6 +63,7 @@ class Committer:
         self._partition = partition
         self._writer = writer
         self._services = services
+        self._clock = services.clock
         self._limits = limits
         self._books = books
         self._waiting_room = room
@@ -71,7 +71,7 @@ class Committer:
         self._size = 0
         self._decided = asyncio.Event()
         self._progress = asyncio.Event()
-        self._heard_at = time.monotonic()
+        self._heard_at = self._clock.monotonic_s()
 
     def add(self, group: Group) -> None:
         """Take a decided batch."""
@@ -121,21 +121,22 @@ class Committer:
                     continue
             groups = list(self._groups)
             await self._commit(groups[: continuous([group.decided for group in groups])])
-            if time.monotonic() - self._heard_at > self._limits.owner_check_s:
+            if self._clock.monotonic_s() - self._heard_at > self._limits.owner_check_s:
                 await self._be_heard()
 
     async def _be_heard(self) -> None:
         """PostgreSQL ends silent sessions, so speak; and see whether the partition should move to another worker."""
-        self._heard_at = time.monotonic()
+        self._heard_at = self._clock.monotonic_s()
         self.wanted_elsewhere = bool(await self._writer.wanted_by())
 
     async def _commit(self, groups: list[Group]) -> None:
         journaling = self._services.entry_writer.journaling(group.decided for group in groups)
         if journaling.batch.accounts:
-            started = time.monotonic()
+            started = self._clock.monotonic_s()
             vetoed = await self._writer.commit(journaling.batch, self._forget)
             self.committed_mark = journaling.batch.mark
-            self._services.statistics.committed(len(journaling.batch.entries), time.monotonic() - started, len(vetoed))
+            seconds = self._clock.monotonic_s() - started
+            self._services.statistics.committed(len(journaling.batch.entries), seconds, len(vetoed))
             for account in vetoed:
                 log.warning("veto", partition=self._partition, account=account)
                 self._waiting_room.distrust(account)

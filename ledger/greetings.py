@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import time
 from collections import OrderedDict
 from collections.abc import Sequence
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from ledger.clock import Clock
 from ledger.journal.reader import Reader
 
 _NONCE_BYTES = 12
@@ -24,8 +24,9 @@ def encrypt(key: bytes, account: int, name: str) -> bytes:
 class Greetings:
     """Reads and remembers greeting names."""
 
-    def __init__(self, reader: Reader, key: bytes, *, names_max: int, age_s: float) -> None:
+    def __init__(self, reader: Reader, key: bytes, clock: Clock, *, names_max: int, age_s: float) -> None:
         self._reader = reader
+        self._clock = clock
         self._cipher = AESGCM(key)
         self._names_max = names_max
         self._age_s = age_s
@@ -33,7 +34,7 @@ class Greetings:
 
     async def names(self, accounts: Sequence[int]) -> dict[int, str | None]:
         """Return the names of those accounts that have one. Raises JournalDown."""
-        now = time.monotonic()
+        now = self._clock.monotonic_s()
         fresh = {a: self._names[a][1] for a in accounts if a in self._names and self._names[a][0] > now - self._age_s}
         missing = [a for a in accounts if a not in fresh]
         if missing:

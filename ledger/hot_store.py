@@ -17,6 +17,8 @@ from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseE
 
 from ledger import decision
 
+#: What a hot store runs its scripts on: the client of a server.
+RedisClient = Redis
 #: Accounts of one script call at most: Redis's Lua takes and passes no more than 8,000 values at once.
 ACCOUNTS_MAX = 2_000
 
@@ -65,24 +67,34 @@ def pack(value: Any) -> bytes:
     return packed
 
 
+def connect(redis_url: str, *, timeout_s: float) -> RedisClient:
+    """Return a client that connects when it is used; `timeout_s` bounds the connecting."""
+    return Redis.from_url(
+        redis_url,
+        # An automatic retry would execute a script twice when only its answer was lost, so the driver must not retry.
+        retry=Retry(NoBackoff(), 0),
+        # The driver's own time-out swallows a cancellation that comes while it sends, under Python 3.11.
+        socket_timeout=None,
+        socket_connect_timeout=timeout_s,
+        socket_keepalive=True,
+        protocol=2,
+    )
+
+
 class HotStore:
     """The hot copy of all accounts of this installation. No call is ever repeated by the driver."""
 
-    def __init__(self, redis_url: str, *, timeout_s: float) -> None:
-        # An automatic retry would execute a script twice when only its answer was lost, so the driver must not retry.
-        self._redis = Redis.from_url(
-            redis_url,
-            retry=Retry(NoBackoff(), 0),
-            # The driver's own time-out swallows a cancellation that comes while it sends, under Python 3.11.
-            socket_timeout=None,
-            socket_connect_timeout=timeout_s,
-            socket_keepalive=True,
-            protocol=2,
-        )
+    def __init__(self, redis: RedisClient, *, timeout_s: float) -> None:
+        self._redis = redis
         self._timeout_s = timeout_s
         self._decide = _Script(decision.source(with_shell=True))
         self._claim = _Script(_lua("claim"))
         self._reset = _Script(_lua("reset"))
+
+    @classmethod
+    def at(cls, redis_url: str, *, timeout_s: float) -> HotStore:
+        """Return the hot store at a URL; nothing is connected yet."""
+        return cls(connect(redis_url, timeout_s=timeout_s), timeout_s=timeout_s)
 
     async def close(self) -> None:
         """Disconnect; may be called twice."""

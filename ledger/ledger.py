@@ -6,13 +6,14 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 
 from ledger.card_index import CardIndex
+from ledger.clock import Clock
 from ledger.entries import EntryWriter
 from ledger.greetings import Greetings
-from ledger.hot_store import HotStore
+from ledger.hot_store import HotStore, RedisClient
 from ledger.journal.partitioning import ensure_partitions
+from ledger.journal.postgres import Postgres
 from ledger.journal.reader import Reader
 from ledger.journal.writer import JournalDown
 from ledger.limits import Limits
@@ -30,11 +31,6 @@ Forward = Callable[[str, Submission], bool]
 _DRAIN_POLL_S = 0.01
 
 
-def wall_clock_ms() -> int:
-    """Return the time in milliseconds since 1970 UTC."""
-    return int(datetime.now(UTC).timestamp() * 1000)
-
-
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where this worker stands: its address for the others, its number, and how many workers there are."""
@@ -46,10 +42,10 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Engines:
-    """What the ledger is built on: the engines' URLs and the keys for sealing entries and for personal data."""
+    """What the ledger is built on: the engines, and the keys for sealing entries and for personal data."""
 
-    postgres_url: str = field(repr=False)
-    redis_url: str = field(repr=False)
+    postgres: Postgres
+    redis: RedisClient
     seal_key: bytes = field(repr=False)
     personal_key: bytes = field(repr=False)
 
@@ -64,21 +60,21 @@ class Ledger:
         limits: Limits,
         renderer: Renderer,
         forward: Forward,
-        now_ms: Callable[[], int] = wall_clock_ms,
+        clock: Clock,
     ) -> None:
         self.statistics = Statistics()
         self.programme: Programme = Programme.empty()
-        self._postgres_url = engines.postgres_url
+        self._postgres = engines.postgres
         self._place = place
         self._limits = limits
         self._renderer = renderer
         self._forward = forward
-        self._now_ms = now_ms
+        self._clock = clock
         self._owners: dict[int, str] = {}
         self._tasks: list[asyncio.Task[None]] = []
-        self._hot_store = HotStore(engines.redis_url, timeout_s=limits.redis_timeout_s)
+        self._hot_store = HotStore(engines.redis, timeout_s=limits.redis_timeout_s)
         self._reader = Reader(
-            engines.postgres_url, connections_max=limits.postgres_readers_max, timeout_s=limits.postgres_timeout_s
+            engines.postgres, connections_max=limits.postgres_readers_max, timeout_s=limits.postgres_timeout_s
         )
         self._card_index = CardIndex(
             self._reader,
@@ -90,14 +86,18 @@ class Ledger:
         services = Services(
             hot_store=self._hot_store,
             reader=self._reader,
-            truth_reader=TruthReader(self._reader, renderer, self._partner_of, now_ms, lambda: self.programme.days),
+            truth_reader=TruthReader(self._reader, renderer, self._partner_of, clock, lambda: self.programme.days),
             renderer=renderer,
             entry_writer=EntryWriter(renderer, engines.seal_key),
             greetings=Greetings(
-                self._reader, engines.personal_key, names_max=limits.greetings_max, age_s=limits.greeting_age_s
+                self._reader,
+                engines.personal_key,
+                clock,
+                names_max=limits.greetings_max,
+                age_s=limits.greeting_age_s,
             ),
             statistics=self.statistics,
-            now_ms=now_ms,
+            clock=clock,
             days=lambda: self.programme.days,
             resolve_afresh=self._resolve_afresh,
         )
@@ -105,7 +105,7 @@ class Ledger:
             Partition(
                 number,
                 place.address,
-                engines.postgres_url,
+                engines.postgres,
                 services,
                 limits,
                 by_plan=number % place.workers == place.index,
@@ -118,7 +118,7 @@ class Ledger:
 
         Raises JournalDown, and WorkersRunning when other workers still run with another number of partitions.
         """
-        await ensure_partitions(self._postgres_url, self._limits.partitions)
+        await ensure_partitions(self._postgres, self._limits.partitions, timeout_s=self._limits.postgres_timeout_s)
         await self._load_programme()
         works = [self._card_index.run, self._refresh_forever, *(p.run for p in self._partitions)]
         self._tasks = [asyncio.create_task(work(), name=work.__qualname__) for work in works]
@@ -202,7 +202,7 @@ class Ledger:
 
     def today(self) -> int:
         """Return the business day, in days since 1970 in the programme's time zone."""
-        return self.programme.day(self._now_ms())
+        return self.programme.day(self._clock.now_ms())
 
     def _partner_of(self, network_id: int) -> int:
         network = self.programme.networks.get(network_id)

@@ -12,6 +12,7 @@ import contextlib
 import structlog
 
 from ledger.hot_store import Decided, HeadMismatch, HotStoreDown, PartitionHead
+from ledger.journal.postgres import Postgres
 from ledger.journal.writer import Fenced, JournalDown, Writer
 from ledger.limits import Limits
 from ledger.pipeline import Pipeline
@@ -29,13 +30,13 @@ class Partition:
     """One partition as this worker sees it."""
 
     def __init__(
-        self, number: int, owner: str, postgres_url: str, services: Services, limits: Limits, *, by_plan: bool
+        self, number: int, owner: str, postgres: Postgres, services: Services, limits: Limits, *, by_plan: bool
     ) -> None:
         self.number = number
         self.by_plan = by_plan
         self.trouble = "starting"
         self._owner = owner
-        self._url = postgres_url
+        self._postgres = postgres
         self._services = services
         self._limits = limits
         self._pipeline: Pipeline | None = None
@@ -85,7 +86,7 @@ class Partition:
         pipeline: Pipeline | None = None
         try:
             writer = await Writer.try_open(
-                self._url,
+                self._postgres,
                 self.number,
                 timeout_s=self._limits.postgres_timeout_s,
                 idle_timeout_s=self._limits.owner_silence_s,

@@ -6,7 +6,6 @@ Batches form by themselves: what arrives while one is under way is the next one,
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import deque
 from typing import Any
 
@@ -108,7 +107,7 @@ class Pipeline:
                 await self._decide(batch)
 
     def _fill(self, batch: _Batch, size_max: int) -> None:
-        now = time.monotonic()
+        now = self._services.clock.monotonic_s()
         while self._waiting_room.has_truth and batch.size < size_max:
             truth, late = self._waiting_room.take()
             batch.load(truth)
@@ -202,11 +201,13 @@ class Pipeline:
         """Let expired holds and lots become entries even if nobody asks for the account."""
         while True:
             await asyncio.sleep(self._limits.settle_interval_s)
+            clock = self._services.clock
             due = await self._services.reader.due_accounts(
-                self._services.now_ms(), self._limits.partitions, self._partition, self._limits.settle_accounts_max
+                clock.now_ms(), self._limits.partitions, self._partition, self._limits.settle_accounts_max
             )
+            deadline = clock.monotonic_s() + self._limits.settle_interval_s
             for account in due:
-                self.submit(_settling(account, self._limits.settle_interval_s))
+                self.submit(_settling(account, deadline))
 
     def _refuse_unavailable(self, submission: Submission) -> None:
         self._committer.refuse(submission, Refusal.UNAVAILABLE)
@@ -220,7 +221,7 @@ class _Batch:
         self.loads: list[Any] = []
         self.loaded: list[int] = []
         self.items: list[Any] = []
-        self._now_ms = services.now_ms()
+        self._now_ms = services.clock.now_ms()
         self._today = services.days().day(self._now_ms)
         self._utc_offset_ms = services.days().utc_offset_ms(self._now_ms)
         self._indexes: dict[int, int] = {}
@@ -274,7 +275,7 @@ class _Nobody:
         """Do nothing."""
 
 
-def _settling(account: int, patience_s: float) -> Submission:
+def _settling(account: int, deadline: float) -> Submission:
     return Submission(
         op=Operation.SETTLE,
         request_id=b"",
@@ -284,7 +285,7 @@ def _settling(account: int, patience_s: float) -> Submission:
         network_id=0,
         fingerprint=b"",
         terms=_SETTLING_TERMS,
-        deadline=time.monotonic() + patience_s,
+        deadline=deadline,
         reply_to=_Nobody(),
         account=account,
     )

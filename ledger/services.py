@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ledger.business_day import BusinessDay
+from ledger.clock import Clock
 from ledger.entries import EntryWriter
 from ledger.greetings import Greetings
 from ledger.hot_store import HotStore
@@ -27,6 +28,6 @@ class Services:
     entry_writer: EntryWriter
     greetings: Greetings
     statistics: Statistics
-    now_ms: Callable[[], int]
+    clock: Clock
     days: Callable[[], BusinessDay]
     resolve_afresh: Callable[[Submission], None]

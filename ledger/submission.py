@@ -31,7 +31,7 @@ class Submission:
     """A request with the facts that its decision needs.
 
     Points and amounts are minor units. `terms` is positional, see ledger/lua/request.lua. `deadline` is in seconds
-    of `time.monotonic()`: a submission that is not yet decided by then is refused as EXPIRED. `greeting` asks for the
+    of the monotonic clock: a submission that is not yet decided by then is refused as EXPIRED. `greeting` asks for the
     member's name (BALANCE alone); `limited_day` is the business day when the terminal's spending counts against a daily
     limit, else 0. The last three are the ledger's own.
     """

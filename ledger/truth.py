@@ -8,6 +8,7 @@ from enum import IntEnum
 from typing import Any
 
 from ledger.business_day import BusinessDay
+from ledger.clock import Clock
 from ledger.journal.reader import CardRow, Head, Reader
 from ledger.operations import Operation, Outcome
 from ledger.rendering import Renderer
@@ -66,13 +67,13 @@ class TruthReader:
         reader: Reader,
         renderer: Renderer,
         partner_of: Callable[[int], int],
-        now_ms: Callable[[], int],
+        clock: Clock,
         days: Callable[[], BusinessDay],
     ) -> None:
         self._reader = reader
         self._renderer = renderer
         self._partner_of = partner_of
-        self._now_ms = now_ms
+        self._clock = clock
         self._days = days
 
     async def read(self, waiting: dict[int, list[Submission]]) -> list[Truth]:
@@ -146,7 +147,7 @@ class TruthReader:
         if fate == Operation.REVERSE or original["op"] == Operation.TOMBSTONE:
             return Standing.REVERSED
         if original["op"] == Operation.HOLD:
-            open_hold = Standing.HELD if original["until_ms"] >= self._now_ms() else Standing.EXPIRED
+            open_hold = Standing.HELD if original["until_ms"] >= self._clock.now_ms() else Standing.EXPIRED
             return _ENDS.get(fate, open_hold)
         if sum(e["refunded"] for e in family[1:]) > 0:
             return Standing.REFUNDED

@@ -23,7 +23,8 @@ class Client(Operations[Awaitable[Reply]]):
 
     Use it by `async with`. It connects by itself, stays connected, and does what SPEC.md asks of a register. `store`
     keeps requests with an effect through a power cut; it is called in the event loop, before anything is sent. `tls` is
-    a client-side context, or None for plain TCP. `dice` (0.0 <= x < 1.0) jitters the waiting.
+    a client-side context, or None for plain TCP. `dice` (0.0 <= x < 1.0) jitters the waiting, `random_bytes`
+    makes ids and nonces, `now_ms` is a clock that never jumps (default: a `SteadyClock`).
     """
 
     def __init__(
@@ -38,19 +39,22 @@ class Client(Operations[Awaitable[Reply]]):
         timing: Timing | None = None,
         store: Store | None = None,
         dice: Callable[[], float] = random.random,
+        random_bytes: Callable[[int], bytes] = os.urandom,
+        now_ms: Callable[[], int] | None = None,
     ) -> None:
         timing = timing or Timing()
         self._address = (host, port)
         self._tls = tls
         self._connect_s = timing.connect_ms / 1_000
-        self._now_ms = SteadyClock()
+        self._now_ms = now_ms or SteadyClock()
+        self._random_bytes = random_bytes
         book = TicketBook(timing, store or NoStore(), dice, self.new_id)
         self._register = Register(
             Identity(terminal_id, secret, software),
             timing,
             book,
             random=dice,
-            random_bytes=os.urandom,
+            random_bytes=random_bytes,
             stay_connected=True,
         )
         self._waiting: dict[Ticket, asyncio.Future[Reply]] = {}
@@ -87,7 +91,7 @@ class Client(Operations[Awaitable[Reply]]):
 
     def new_id(self) -> bytes:
         """Return 16 random bytes."""
-        return os.urandom(16)
+        return self._random_bytes(16)
 
     def server_now_ms(self) -> int:
         """Return the server's time in ms since the epoch; before the first connection, this machine's."""

@@ -5,19 +5,20 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-import time
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
+from ledger.clock import SystemClock
 from ledger.greetings import encrypt
 from ledger.journal.enrolment import Enrolled
 from ledger.journal.onboarding import Onboarding, onboarding
-from ledger.ledger import Engines, Ledger, Place, wall_clock_ms
+from ledger.ledger import Ledger, Place
 from ledger.programme import Rules
 from ledger.submission import Refusal, Submission
 from protocol.codes import CardKind, Message
 from server.errors import OperatorError
+from server.ledger_engines import ledger_engines
 from server.ledger_limits import ledger_limits
 from server.programme_setup import add_terminal, credentials_of, ean13_numbers, new_card, new_secret
 from server.registers.answers import AnswerRenderer
@@ -169,18 +170,14 @@ class _Counter:
 
 async def _open(settings: Settings, secrets: Secrets, numbers: list[str]) -> None:
     """Let every member earn on a first purchase, through the ledger like any other request."""
-    engines = Engines(
-        settings.postgres_url.get_secret_value(),  # type: ignore[union-attr]
-        settings.redis_url.get_secret_value(),  # type: ignore[union-attr]
-        secrets.seal_key,
-        secrets.personal_key,
-    )
+    clock = SystemClock()
     ledger = Ledger(
-        engines,
+        ledger_engines(settings, secrets),
         Place("demo"),
         ledger_limits(settings),
-        AnswerRenderer(lambda: ledger.programme, wall_clock_ms),
+        AnswerRenderer(lambda: ledger.programme, clock.now_ms),
         _nowhere,
+        clock,
     )
     await ledger.start()
     try:
@@ -189,7 +186,7 @@ async def _open(settings: Settings, secrets: Secrets, numbers: list[str]) -> Non
                 await asyncio.sleep(0.02)
             counter = _Counter(len(numbers))
             for position, number in enumerate(numbers):
-                ledger.submit(_first_purchase(ledger, secrets, position, number, counter))
+                ledger.submit(_first_purchase(ledger, secrets, clock, position, number, counter))
             await counter.done.wait()
         if counter.refused:
             raise OperatorError("the demo members' first purchases could not be journaled; start again")
@@ -197,9 +194,11 @@ async def _open(settings: Settings, secrets: Secrets, numbers: list[str]) -> Non
         await ledger.stop(1.0)
 
 
-def _first_purchase(ledger: Ledger, secrets: Secrets, position: int, number: str, counter: _Counter) -> Submission:
+def _first_purchase(
+    ledger: Ledger, secrets: Secrets, clock: SystemClock, position: int, number: str, counter: _Counter
+) -> Submission:
     network = next(n for n in ledger.programme.networks.values() if n.name == _CHAINS[0].network)
-    now_ms = wall_clock_ms()
+    now_ms = clock.now_ms()
     rules = network.rules_at(now_ms)
     active_day, expiry_day = rules.earning_days(ledger.programme.day(now_ms))
     canonical = f"ean13:{number}"
@@ -213,7 +212,7 @@ def _first_purchase(ledger: Ledger, secrets: Secrets, position: int, number: str
         network_id=network.network_id,
         fingerprint=bytes(8),
         terms=rules.terms,
-        deadline=time.monotonic() + _OPENING_PATIENCE_S,
+        deadline=clock.monotonic_s() + _OPENING_PATIENCE_S,
         reply_to=counter,
         amount=20_000 + 1_000 * (position % 50),
         active_day=active_day,

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import asyncpg
-
+from ledger.journal.postgres import Postgres
 from ledger.journal.writer import DOWN, LOCK_CLASS, JournalDown
+
+_TIMEOUT_S = 30.0
 
 
 class WorkersRunning(Exception):  # noqa: N818 - it says what is the matter
     """The number of partitions cannot change while workers own some of them."""
 
 
-async def ensure_partitions(postgres_url: str, count: int) -> bool:
+async def ensure_partitions(postgres: Postgres, count: int, *, timeout_s: float = _TIMEOUT_S) -> bool:
     """Bring the number of partitions to `count`; return whether it was changed.
 
     A change voids what Redis remembers, because accounts move between partitions. Raises WorkersRunning when that is
     needed while a worker holds a partition, and JournalDown.
     """
     try:
-        connection = await asyncpg.connect(postgres_url)
+        connection = await postgres.connect(timeout_s=timeout_s, settings={"application_name": "tillwire-partitions"})
     except DOWN as error:
         raise JournalDown(str(error)) from error
     try:

@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import asyncpg
 
 from ledger.business_day import BusinessDay
+from ledger.journal.postgres import Postgres
 from ledger.journal.statements import statement
 from ledger.journal.writer import DOWN, JournalDown
 from ledger.programme import Network, Programme, Rules, Terminal
@@ -46,8 +47,8 @@ class CardRow:
 class Reader:
     """Reads from PostgreSQL through a small pool. Every method raises JournalDown when PostgreSQL does not answer."""
 
-    def __init__(self, postgres_url: str, *, connections_max: int, timeout_s: float) -> None:
-        self._url = postgres_url
+    def __init__(self, postgres: Postgres, *, connections_max: int, timeout_s: float) -> None:
+        self._postgres = postgres
         self._connections_max = connections_max
         self._timeout_s = timeout_s
         self._pool: asyncpg.Pool | None = None
@@ -130,13 +131,10 @@ class Reader:
     async def _fetch(self, name: str, *args: Any) -> list[asyncpg.Record]:
         try:
             if self._pool is None:
-                self._pool = await asyncpg.create_pool(
-                    self._url,
-                    min_size=0,
-                    max_size=self._connections_max,
-                    timeout=self._timeout_s,
-                    command_timeout=self._timeout_s,
-                    server_settings={"application_name": "tillwire-reader"},
+                self._pool = await self._postgres.pool(
+                    connections_max=self._connections_max,
+                    timeout_s=self._timeout_s,
+                    application_name="tillwire-reader",
                 )
             async with self._pool.acquire(timeout=self._timeout_s) as connection:
                 return list(await connection.fetch(statement(name), *args))

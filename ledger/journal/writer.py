@@ -9,6 +9,7 @@ from typing import Any
 
 import asyncpg
 
+from ledger.journal.postgres import Postgres
 from ledger.journal.statements import statement
 
 #: First key of the advisory locks that partitions are owned by; the second is the partition.
@@ -110,7 +111,7 @@ class Writer:
 
     @classmethod
     async def try_open(
-        cls, postgres_url: str, partition: int, *, timeout_s: float, idle_timeout_s: float
+        cls, postgres: Postgres, partition: int, *, timeout_s: float, idle_timeout_s: float
     ) -> Writer | None:
         """Connect and take the partition's lock, or return None when another process holds it.
 
@@ -126,7 +127,7 @@ class Writer:
         }
         kept = connection = None
         try:
-            connection = await asyncpg.connect(postgres_url, timeout=timeout_s, server_settings=settings)
+            connection = await postgres.connect(timeout_s=timeout_s, settings=settings)
             lock = "SELECT pg_try_advisory_lock($1, $2)"
             if await connection.fetchval(lock, LOCK_CLASS, partition, timeout=timeout_s):
                 kept = cls(connection, partition, timeout_s)

@@ -70,7 +70,7 @@ async def _verified(settings: Settings, skip_redis: bool) -> Any:
     postgres_url = required_url(settings, "postgres_url")
     hot_store = None
     if not skip_redis:
-        hot_store = HotStore(required_url(settings, "redis_url"), timeout_s=settings.redis_timeout_ms / 1000)
+        hot_store = HotStore.at(required_url(settings, "redis_url"), timeout_s=settings.redis_timeout_ms / 1000)
     columns = (TextColumn("accounts"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     try:
         with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:

@@ -40,7 +40,7 @@ class Decider(Protocol):
 
 
 class Moment(NamedTuple):
-    """When a batch of requests arrived: milliseconds since 1970 (UTC) and seconds of `time.monotonic()`."""
+    """When a batch of requests arrived: milliseconds since 1970 (UTC) and seconds of the monotonic clock."""
 
     now_ms: int
     monotonic: float

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any, Protocol
 
 import msgpack
 
+from ledger.clock import Clock
 from ledger.submission import Refusal
 from protocol.codes import ErrorCode, Outcome
 from server.observation.metrics import Metrics
@@ -39,21 +39,24 @@ class Pending:
     A connection may send the same id twice before the first answer is out, so this is not looked up by id.
     """
 
-    __slots__ = ("_metrics", "_op", "_room", "_sender", "_started", "reservation")
+    __slots__ = ("_clock", "_metrics", "_op", "_room", "_sender", "_started", "reservation")
 
-    def __init__(self, sender: Sender, op: int, started: float, metrics: Metrics, room: TerminalRoom) -> None:
-        """Take whom to tell; `started` is when the request was complete, in seconds of `time.monotonic()`."""
+    def __init__(
+        self, sender: Sender, op: int, started: float, metrics: Metrics, room: TerminalRoom, clock: Clock
+    ) -> None:
+        """Take whom to tell; `started` is when the request was complete, in seconds of the monotonic clock."""
         self._sender = sender
         self._op = op
         self._started = started
         self._metrics = metrics
         self._room = room
+        self._clock = clock
         self.reservation: Reservation | None = None
 
     def answer(self, request_id: bytes, body: bytes, *, replayed: bool) -> None:
         """Pass an answer on. The second byte of a body is its outcome: 0 to 127 packs into one byte."""
         outcome = body[1]
-        self._metrics.answered(self._op, outcome, time.monotonic() - self._started, replayed=replayed)
+        self._metrics.answered(self._op, outcome, self._clock.monotonic_s() - self._started, replayed=replayed)
         if self.reservation is not None:
             self._settle(0 if replayed or outcome > _APPROVED_LAST else points_of(body))
         self._sender.send_answer(request_id, replayed, body)

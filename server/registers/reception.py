@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
-from collections.abc import Awaitable
+import base64
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from random import Random
 from typing import Protocol
 
 import structlog
 
+from ledger.clock import Clock
 from ledger.programme import Programme, Terminal
 from protocol.codes import Goodbye
 from protocol.scram import ITERATIONS, Credentials, decoy_credentials
@@ -100,11 +101,13 @@ class Reception:
         metrics: Metrics,
         limits: ConnectionLimits,
         decoy_secret: bytes,
-        clock: SteadyClock,
+        clock: Clock,
+        random_bytes: Callable[[int], bytes],
     ) -> None:
         """Take the parts.
 
         `decoy_secret` makes up the salts of terminals that do not exist; it must stay the same through restarts.
+        `random_bytes` must be fit for nonces.
         """
         self.ledger = ledger
         self.dispatcher = dispatcher
@@ -112,10 +115,12 @@ class Reception:
         self.metrics = metrics
         self.limits = limits
         self.announced = limits.announced()
-        self.clock = clock
-        self.wheel = TimerWheel(clock.now_ms(), limits.tick_ms)
+        self.system_clock = clock
+        self.clock = SteadyClock(clock)
+        self.wheel = TimerWheel(self.clock.now_ms(), limits.tick_ms)
         self.log = LogBudget(_log, asyncio.get_running_loop().time)
         self._decoy_secret = decoy_secret
+        self._random_bytes = random_bytes
         self._lookups = asyncio.Semaphore(LOOKUPS_MAX)
         self._tasks: set[asyncio.Task[None]] = set()
         self._dirty: list[Guest] = []
@@ -124,7 +129,7 @@ class Reception:
         self.empty.set()
         # Two terminals of one programme mostly may do the same; ten thousand sessions share a few sets.
         self._permitted: dict[frozenset[int], frozenset[int]] = {}
-        self._random = Random(secrets.randbits(64))  # noqa: S311 - spreads reconnects, guards nothing
+        self._random = Random(int.from_bytes(random_bytes(8)))  # noqa: S311 - spreads reconnects, guards nothing
 
     def enter(self, session: Guest) -> int:
         """Count a connection and return how many there are with it."""
@@ -189,7 +194,7 @@ class Reception:
 
     def nonce(self) -> str:
         """Return a new server nonce."""
-        return secrets.token_urlsafe(_NONCE_BYTES)
+        return base64.urlsafe_b64encode(self._random_bytes(_NONCE_BYTES)).decode()
 
     def profile(self, terminal: Terminal) -> Profile | None:
         """Return what a terminal may know about itself; None if its network has vanished."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 
 from ledger.programme import Terminal
 from protocol.codes import Goodbye
@@ -101,7 +100,8 @@ class Session(asyncio.Protocol):
         for event in events:
             if type(event) is RequestReceived:
                 if at is None:
-                    at = Moment(int(time.time() * 1000), time.monotonic())
+                    system = self._reception.system_clock
+                    at = Moment(system.now_ms(), system.monotonic_s())
                 self._request(event, at)
             elif isinstance(event, HelloReceived):
                 self._reception.spawn("sign-on", self._sign_on(event.terminal_id))
@@ -121,7 +121,9 @@ class Session(asyncio.Protocol):
         terminal = self.terminal
         assert terminal is not None  # noqa: S101 - requests come after WELCOME
         request = event.request
-        pending = Pending(self, int(request.op), at.monotonic, reception.metrics, reception.room)
+        pending = Pending(
+            self, int(request.op), at.monotonic, reception.metrics, reception.room, reception.system_clock
+        )
         reception.dispatcher.dispatch(request, event.fingerprint, terminal, pending, at)
 
     async def _sign_on(self, code: str) -> None:
@@ -144,7 +146,7 @@ class Session(asyncio.Protocol):
         elif not terminal.active:
             self.suspend()
         else:
-            day = self._reception.needs_room(terminal, int(time.time() * 1000))
+            day = self._reception.needs_room(terminal, self._reception.system_clock.now_ms())
             if day is None:
                 self._welcome(terminal)
             else:

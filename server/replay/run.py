@@ -16,6 +16,7 @@ from ledger.audit import BadRow
 from ledger.hot_store import HotStore, HotStoreDown
 from ledger.journal import migrate
 from ledger.journal.partitioning import ensure_partitions
+from ledger.journal.postgres import Postgres
 from ledger.journal.writer import JournalDown
 from ledger.verify import verify
 from server.commands.invocation import tell
@@ -88,7 +89,7 @@ async def _prepare(
     baskets: list[Basket], settings: Settings, engines: Engines, keys: Secrets, options: Options
 ) -> Town:
     await migrate.run(engines.postgres_url)
-    await ensure_partitions(engines.postgres_url, partition_count(settings))
+    await ensure_partitions(Postgres(engines.postgres_url), partition_count(settings))
     stores, households = {basket.store for basket in baskets}, {basket.household for basket in baskets}
     tell(f"opening {len(stores)} stores and {len(households)} accounts ...")
     return await found(
@@ -142,7 +143,7 @@ async def _sell(host: str, port: int, baskets: list[Basket], town: Town, options
 
 
 async def _proven(sales: Sales, settings: Settings, engines: Engines, keys: Secrets) -> Report:
-    hot_store = HotStore(engines.redis_url, timeout_s=settings.redis_timeout_ms / 1000)
+    hot_store = HotStore.at(engines.redis_url, timeout_s=settings.redis_timeout_ms / 1000)
     try:
         with _progress("accounts") as bar:
             task = bar.add_task("accounts", total=None)

@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
 import structlog
 
+from ledger.clock import Clock
 from ledger.submission import Refusal, Submission
 from server.workers.peer_frames import (
     ANSWERED,
@@ -223,7 +223,12 @@ class PeerLinks:
     """All links of one worker: the socket on which others reach it and its own links to them, made when needed."""
 
     def __init__(
-        self, address: str, submit_local: Callable[[Submission], None], *, outstanding_max: int = OUTSTANDING_MAX
+        self,
+        address: str,
+        submit_local: Callable[[Submission], None],
+        clock: Clock,
+        *,
+        outstanding_max: int = OUTSTANDING_MAX,
     ) -> None:
         """Take the path of this worker's socket and what decides the submissions that arrive there.
 
@@ -231,6 +236,7 @@ class PeerLinks:
         """
         self.address = address
         self._submit_local = submit_local
+        self._clock = clock
         self._outstanding_max = outstanding_max
         self._server: asyncio.AbstractServer | None = None
         self._incoming: set[_Incoming] = set()
@@ -284,7 +290,7 @@ class PeerLinks:
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(_SWEEP_S)
-            now = time.monotonic()
+            now = self._clock.monotonic_s()
             for link in list(self._outgoing.values()):
                 link.refuse_overdue(now)
 
@@ -297,8 +303,8 @@ class PeerLinks:
         for outgoing in list(self._outgoing.values()):
             if outgoing.idle:
                 outgoing.close()
-        deadline = time.monotonic() + timeout_s
-        while self._incoming and time.monotonic() < deadline:  # noqa: ASYNC110 - a poll now and then ends sooner
+        deadline = self._clock.monotonic_s() + timeout_s
+        while self._incoming and self._clock.monotonic_s() < deadline:  # noqa: ASYNC110 - a poll now and then ends sooner
             await asyncio.sleep(_DRAIN_POLL_S)
 
     async def stop(self) -> None:

@@ -8,23 +8,26 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import gc
+import os
 import signal
 import socket
 import ssl
 import sys
-import time
+from collections.abc import Callable
 
 import structlog
 import uvloop
 
+from ledger.clock import Clock, SystemClock
 from ledger.journal.partitioning import WorkersRunning
 from ledger.journal.writer import JournalDown
-from ledger.ledger import Engines, Ledger, Place, wall_clock_ms
+from ledger.ledger import Engines, Ledger, Place
+from server.errors import OperatorError
+from server.ledger_engines import ledger_engines
 from server.ledger_limits import ledger_limits
 from server.observation.logs import configure_logging
 from server.observation.metrics import Metrics
 from server.registers.answers import AnswerRenderer, check_programme
-from server.registers.clock import SteadyClock
 from server.registers.dispatch import Dispatcher
 from server.registers.listener import Listener
 from server.registers.reception import Reception
@@ -58,27 +61,36 @@ class Worker:
     """Everything that one worker process is made of. Built inside a running event loop."""
 
     def __init__(
-        self, settings: Settings, secrets: Secrets, listening: socket.socket, index: int, address: str
+        self,
+        settings: Settings,
+        secrets: Secrets,
+        listening: socket.socket,
+        place: Place,
+        engines: Engines,
+        clock: Clock,
+        random_bytes: Callable[[int], bytes],
     ) -> None:
         """Build the parts; nothing is connected yet. Raises ConfigurationError."""
         self.metrics = Metrics()
         self._settings = settings
-        self._index = index
-        renderer = AnswerRenderer(lambda: self.ledger.programme, wall_clock_ms)
+        self._place = place
+        self._clock = clock
+        renderer = AnswerRenderer(lambda: self.ledger.programme, clock.now_ms)
         self.peers = PeerLinks(
-            address,
+            place.address,
             lambda submission: self.ledger.submit_local(submission),  # noqa: PLW0108 - the ledger comes to be below
+            clock,
             outstanding_max=settings.queue_requests_max,
         )
         self.ledger = Ledger(
-            _engines(settings, secrets),
-            Place(address, index, settings.workers),
+            engines,
+            place,
             ledger_limits(settings),
             renderer,
             self.peers.forward,
-            wall_clock_ms,
+            clock,
         )
-        self.room = TerminalRoom(self.ledger.terminal_spent_today, time.monotonic)
+        self.room = TerminalRoom(self.ledger.terminal_spent_today, clock.monotonic_s)
         dispatcher = Dispatcher(self.ledger, renderer, self.room, secrets.token_key, dispatch_limits(settings))
         reception = Reception(
             self.ledger,
@@ -87,7 +99,8 @@ class Worker:
             self.metrics,
             connection_limits(settings),
             secrets.scram_server_key,
-            SteadyClock(),
+            clock,
+            random_bytes,
         )
         self.listener = Listener(reception, listening, _tls(settings))
         self._checked_version = 0
@@ -102,19 +115,19 @@ class Worker:
             except (JournalDown, WorkersRunning) as error:
                 _log.warning("cannot begin yet", reason=str(error))
                 await asyncio.sleep(_RETRY_S)
-        deadline = time.monotonic() + _PARTITIONS_WAIT_S
-        while not self.ledger.health()["ready"] and time.monotonic() < deadline:  # noqa: ASYNC110 - once, at the start
+        deadline = self._clock.monotonic_s() + _PARTITIONS_WAIT_S
+        while not self.ledger.health()["ready"] and self._clock.monotonic_s() < deadline:  # noqa: ASYNC110 - once, at the start
             await asyncio.sleep(_POLL_S)
         await self.listener.start()
 
     async def stop(self) -> None:
         """Let registers have their answers and go, then let go of the engines."""
-        started = time.monotonic()
+        started = self._clock.monotonic_s()
         timeout_ms = self._settings.drain_timeout_ms
         await self.listener.drain(int(timeout_ms * _REGISTERS_SHARE))
         # The other workers may still forward requests of their registers here.
         await self.peers.drain(timeout_ms / 1000 * _PEERS_SHARE)
-        await self.ledger.stop(max(0.1, timeout_ms / 1000 - (time.monotonic() - started)))
+        await self.ledger.stop(max(0.1, timeout_ms / 1000 - (self._clock.monotonic_s() - started)))
         await self.peers.stop()
         await self.listener.stop()
         await self.room.stop()
@@ -129,7 +142,7 @@ class Worker:
         return [
             f"partition {number}"
             for number, partition in partitions.items()
-            if int(number) % self._settings.workers == self._index and not partition["serving"]
+            if int(number) % self._place.workers == self._place.index and not partition["serving"]
         ]
 
     def detail(self) -> dict[str, object]:
@@ -164,17 +177,6 @@ class Worker:
             _log.error("slips of a network are left out", reason=str(error))
 
 
-def _engines(settings: Settings, secrets: Secrets) -> Engines:
-    if settings.postgres_url is None or settings.redis_url is None:
-        raise ConfigurationError("postgres_url and redis_url must be set")
-    return Engines(
-        postgres_url=settings.postgres_url.get_secret_value(),
-        redis_url=settings.redis_url.get_secret_value(),
-        seal_key=secrets.seal_key,
-        personal_key=secrets.personal_key,
-    )
-
-
 def _tls(settings: Settings) -> ssl.SSLContext | None:
     if settings.tls_cert_file is None or settings.tls_key_file is None:
         return None
@@ -194,15 +196,16 @@ async def _report_forever(worker: Worker, link: WorkerLink) -> None:
         await asyncio.sleep(link.settings.status_interval_ms / 1000)
 
 
-async def serve(link: WorkerLink) -> None:
+async def serve(link: WorkerLink, clock: Clock) -> None:
     """Run a worker until SIGTERM, or until one of its tasks fails by a bug, which is raised."""
     loop = asyncio.get_running_loop()
     link.die_with_supervisor(loop)
     asked_to_stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, asked_to_stop.set)
-    address = new_address(link.settings.data_dir, link.index)
-    worker = Worker(link.settings, link.secrets, link.listen_socket, link.index, address)
+    place = Place(new_address(link.settings.data_dir, link.index), link.index, link.settings.workers)
+    engines = ledger_engines(link.settings, link.secrets)
+    worker = Worker(link.settings, link.secrets, link.listen_socket, place, engines, clock, os.urandom)
     stopping = loop.create_task(_wait(asked_to_stop), name="stop asked")
     reporting = loop.create_task(_report_forever(worker, link), name="reports")
     starting = loop.create_task(worker.start(), name="start")
@@ -236,7 +239,7 @@ async def _wait(event: asyncio.Event) -> None:
     await event.wait()
 
 
-def main() -> None:
+def main(clock: Clock | None = None) -> None:
     """Run until asked to stop; the exit code tells the supervisor whether starting again can help."""
     link = WorkerLink(sys.argv[1:])
     configure_logging(link.settings.log_level, link.settings.log_format, worker=link.index)
@@ -249,8 +252,8 @@ def main() -> None:
         )
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(serve(link))
-    except ConfigurationError as error:
+            runner.run(serve(link, clock or SystemClock()))
+    except (ConfigurationError, OperatorError) as error:
         _log.error("worker cannot run", reason=str(error))
         sys.exit(EXIT_CONFIGURATION)
     except Exception:  # noqa: BLE001 - whatever it is, the supervisor starts a new worker

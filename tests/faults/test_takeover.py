@@ -8,6 +8,7 @@ import pytest
 import redis.asyncio as redis
 
 from ledger.hot_store import HeadMismatch, HotStore, PartitionHead
+from ledger.journal.postgres import Postgres
 from ledger.journal.writer import LOCK_CLASS, Batch, Fenced, JournalDown, Writer
 from ledger.ledger import Ledger, Place
 from ledger.operations import Operation, Outcome
@@ -71,7 +72,7 @@ async def test_a_zombie_that_decides_after_the_takeover_is_not_believed(rig: Rig
 async def test_the_former_owners_script_call_changes_nothing(rig: Rig) -> None:
     async with rig.ledger() as ledger:
         await rig.give(ledger, 1, 1000)
-    hot_store = HotStore(rig.redis_url, timeout_s=2.0)
+    hot_store = HotStore.at(rig.redis_url, timeout_s=2.0)
     try:
         head, _ = await hot_store.states(0, [])
         assert head is not None
@@ -85,7 +86,7 @@ async def test_the_former_owners_script_call_changes_nothing(rig: Rig) -> None:
 
 
 async def test_a_former_owner_commits_nothing(rig: Rig) -> None:
-    writer = await Writer.try_open(rig.postgres_url, 0, timeout_s=5.0, idle_timeout_s=10.0)
+    writer = await Writer.try_open(Postgres(rig.postgres_url), 0, timeout_s=5.0, idle_timeout_s=10.0)
     assert writer is not None
     claim = await writer.claim("former")
     async with rig.database() as connection:
@@ -104,8 +105,8 @@ async def test_a_former_owner_commits_nothing(rig: Rig) -> None:
 
 async def test_a_partition_has_one_owner_at_a_time(rig: Rig) -> None:
     async with rig.ledger():
-        assert await Writer.try_open(rig.postgres_url, 0, timeout_s=5.0, idle_timeout_s=10.0) is None
-    heir = await Writer.try_open(rig.postgres_url, 0, timeout_s=5.0, idle_timeout_s=10.0)
+        assert await Writer.try_open(Postgres(rig.postgres_url), 0, timeout_s=5.0, idle_timeout_s=10.0) is None
+    heir = await Writer.try_open(Postgres(rig.postgres_url), 0, timeout_s=5.0, idle_timeout_s=10.0)
     assert heir is not None
     await heir.close()
 
@@ -120,11 +121,11 @@ async def test_a_standby_outlives_a_postgresql_that_dies_while_it_says_goodbye(
         with monkeypatch.context() as patched:
             patched.setattr(asyncpg.Connection, "close", dies)
             with pytest.raises(JournalDown):
-                await Writer.try_open(rig.postgres_url, 0, timeout_s=5.0, idle_timeout_s=10.0)
+                await Writer.try_open(Postgres(rig.postgres_url), 0, timeout_s=5.0, idle_timeout_s=10.0)
 
 
 async def test_a_silent_owner_loses_its_lock(rig: Rig) -> None:
-    silent = await Writer.try_open(rig.postgres_url, 0, timeout_s=5.0, idle_timeout_s=0.2)
+    silent = await Writer.try_open(Postgres(rig.postgres_url), 0, timeout_s=5.0, idle_timeout_s=0.2)
     assert silent is not None
     async with rig.ledger() as heir:
         await rig.give(heir, 1, 1000)

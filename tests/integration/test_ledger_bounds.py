@@ -144,7 +144,7 @@ async def test_cancellations_during_script_calls_never_shift_the_answers(rig: Ri
     """A driver that gave a connection back with an answer still to come would answer the next call with it."""
     async with rig.ledger() as ledger:
         await rig.give(ledger, 1, 1000)
-    hot_store = HotStore(rig.redis_url, timeout_s=2.0)
+    hot_store = HotStore.at(rig.redis_url, timeout_s=2.0)
     try:
         for turn in range(40):
             call = asyncio.create_task(hot_store.ping())

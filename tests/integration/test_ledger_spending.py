@@ -50,7 +50,7 @@ async def test_a_partial_redemption_takes_what_there_is_odoo_153541(rig: Rig) ->
 async def test_points_of_the_future_cannot_be_spent_and_those_of_the_past_expire(rig: Rig) -> None:
     clock = Clock()
     today = clock.ms // DAY_MS
-    async with rig.ledger(now_ms=clock) as ledger:
+    async with rig.ledger(clock=clock) as ledger:
         days = Rules(valid_from_ms=0, activation_days=2, expiry_days=5).earning_days(today)
         await rig.do(ledger, Operation.EARN, 1, amount=20_000, active_day=days[0], expiry_day=days[1])
         early = await rig.do(ledger, Operation.REDEEM, 1, points=100)
@@ -67,7 +67,7 @@ async def test_points_of_the_future_cannot_be_spent_and_those_of_the_past_expire
 async def test_daily_limits_of_an_account_hold_over_several_redemptions_medusa_16012(rig: Rig) -> None:
     clock = Clock()
     terms = Rules(valid_from_ms=0, earn_rate_bp=500, day_points_max=1000, day_count_max=3).terms
-    async with rig.ledger(now_ms=clock) as ledger:
+    async with rig.ledger(clock=clock) as ledger:
         await rig.give(ledger, 1, 5000)
         asked = [rig.submission(Operation.REDEEM, 1, points=points, terms=terms) for points in (600, 500, 300, 50, 50)]
         outcomes = [(await rig.ask(ledger, submission)).outcome for submission in asked]
@@ -167,7 +167,7 @@ async def test_a_hold_of_nobody_and_of_another_card_are_told_apart(rig: Rig) -> 
 
 async def test_a_hold_expires_by_postgresql_although_redis_was_flushed_blnk_336(rig: Rig) -> None:
     clock = Clock()
-    async with rig.ledger(now_ms=clock) as ledger:
+    async with rig.ledger(clock=clock) as ledger:
         await rig.give(ledger, 1, 1000)
         hold = rig.submission(Operation.HOLD, 1, points=600, hold_ms=60_000)
         assert (await rig.ask(ledger, hold)).detail == clock.ms + 60_000
@@ -182,7 +182,7 @@ async def test_a_hold_expires_by_postgresql_although_redis_was_flushed_blnk_336(
 
 async def test_holds_that_run_out_one_after_the_other_all_expire(rig: Rig) -> None:
     clock = Clock()
-    async with rig.ledger(now_ms=clock) as ledger:
+    async with rig.ledger(clock=clock) as ledger:
         await rig.give(ledger, 1, 1000)
         for minutes in (1, 2, 3):
             await rig.do(ledger, Operation.HOLD, 1, points=100, hold_ms=minutes * 60_000)

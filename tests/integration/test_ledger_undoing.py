@@ -197,7 +197,7 @@ async def test_thirty_reversals_of_different_requests_at_once_are_all_decided(ri
 
 async def test_status_tells_every_standing_blnk_293(rig: Rig) -> None:
     clock = Clock()
-    async with rig.ledger(now_ms=clock) as ledger:
+    async with rig.ledger(clock=clock) as ledger:
         await rig.give(ledger, 1, 10_000)
 
         async def told(submission_id: bytes, card: int = 1) -> Standing:

@@ -1,6 +1,7 @@
 """The listener on real sockets, with a ledger that answers as the test says."""
 
 import asyncio
+import os
 import resource
 import secrets
 import socket
@@ -22,6 +23,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from ledger.business_day import BusinessDay
+from ledger.clock import SystemClock
 from ledger.programme import Network, Programme, Rules, Terminal
 from ledger.submission import Refusal, Submission
 from protocol.answers import encode_body
@@ -33,7 +35,6 @@ from protocol.scram import ClientExchange, credentials, salted_key
 from protocol.session import Challenge, Farewell, Hello, Ping, Pong, Proof, Welcome
 from server.observation.metrics import Metrics
 from server.registers.answers import AnswerRenderer
-from server.registers.clock import SteadyClock
 from server.registers.dispatch import Dispatcher, DispatchLimits
 from server.registers.listener import Listener
 from server.registers.reception import ConnectionLimits, Reception
@@ -189,12 +190,12 @@ async def open_shop(tls: ssl.SSLContext | None = None, **changes: Any) -> AsyncI
         return 0
 
     room = TerminalRoom(spent_today, asyncio.get_running_loop().time)
-    clock = SteadyClock()
+    clock = SystemClock()
     dispatcher = Dispatcher(
         ledger, AnswerRenderer(lambda: ledger.programme, clock.now_ms), room, b"k" * 32, DISPATCH_LIMITS
     )
     limits = replace(CONNECTION_LIMITS, **changes)
-    reception = Reception(ledger, dispatcher, room, metrics, limits, b"d" * 32, clock)
+    reception = Reception(ledger, dispatcher, room, metrics, limits, b"d" * 32, clock, os.urandom)
     listening = socket.create_server(("127.0.0.1", 0), backlog=1024)
     shop = Shop(ledger, Listener(reception, listening, tls), reception, listening.getsockname()[1])
     await shop.listener.start()

@@ -10,6 +10,7 @@ import pytest
 from ledger.journal import migrate
 from ledger.journal.migrate import Migration, MigrationError
 from ledger.journal.partitioning import WorkersRunning, ensure_partitions
+from ledger.journal.postgres import Postgres
 from ledger.operations import Operation, Outcome
 from tests.rigs.ledger_rig import LIMITS, Rig
 
@@ -76,7 +77,7 @@ async def test_changing_the_number_of_partitions_keeps_every_point(postgres_url:
             await rig.give(ledger, card, 1000)
     left = 1000
     for count in (3, 1, 2, 3, 1):
-        assert await ensure_partitions(postgres_url, count)
+        assert await ensure_partitions(Postgres(postgres_url), count)
         async with rig.ledger(replace(LIMITS, partitions=count)) as ledger:
             assert {await rig.available(ledger, card) for card in range(6)} == {left}
             spent = [await rig.do(ledger, Operation.REDEEM, card, points=100) for card in range(6)]
@@ -90,8 +91,8 @@ async def test_a_change_of_partitions_leaves_no_generation_as_it_was(postgres_ur
     await rig.prepare(cards=1)
     before = await generations(rig)
     for count in (4, 2, 4, 1):
-        assert await ensure_partitions(postgres_url, count)
-        assert not await ensure_partitions(postgres_url, count)
+        assert await ensure_partitions(Postgres(postgres_url), count)
+        assert not await ensure_partitions(Postgres(postgres_url), count)
         after = await generations(rig)
         assert all(new != old for old, new in zip(before, after, strict=False))
         assert len(after) == 4
@@ -104,13 +105,13 @@ async def test_the_number_of_partitions_stays_while_a_worker_runs(postgres_url: 
     async with rig.ledger():
         before = await generations(rig)
         with pytest.raises(WorkersRunning, match="stop them"):
-            await ensure_partitions(postgres_url, 2)
+            await ensure_partitions(Postgres(postgres_url), 2)
         assert await generations(rig) == before
-        assert not await ensure_partitions(postgres_url, 1)
-    assert await ensure_partitions(postgres_url, 2)
+        assert not await ensure_partitions(Postgres(postgres_url), 1)
+    assert await ensure_partitions(Postgres(postgres_url), 2)
 
 
 async def test_parallel_starters_agree_on_the_number_of_partitions(postgres_url: str) -> None:
     await migrate.run(postgres_url)
-    changed = await asyncio.gather(*(ensure_partitions(postgres_url, 4) for _ in range(5)))
+    changed = await asyncio.gather(*(ensure_partitions(Postgres(postgres_url), 4) for _ in range(5)))
     assert sorted(changed) == [False] * 4 + [True]

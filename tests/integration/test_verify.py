@@ -275,7 +275,7 @@ class restored:  # noqa: N801 - reads as what it does
 
 
 async def hot(rig: Rig) -> Verified:
-    hot_store = HotStore(rig.redis_url, timeout_s=2.0)
+    hot_store = HotStore.at(rig.redis_url, timeout_s=2.0)
     try:
         return await verify(rig.postgres_url, hot_store, SEAL_KEY, lambda _done, _total: None)
     finally:

@@ -16,6 +16,7 @@ from ledger.journal import migrate
 from ledger.journal.enrolment import NewCard, enrol
 from ledger.journal.onboarding import Credentials, Onboarding
 from ledger.journal.partitioning import ensure_partitions
+from ledger.journal.postgres import Postgres
 from ledger.programme import Rules
 from protocol import scram, tokens
 from protocol.client import Client
@@ -41,7 +42,7 @@ def number_of(card: int) -> str:
 
 async def set_up(postgres_url: str) -> None:
     await migrate.run(postgres_url)
-    await ensure_partitions(postgres_url, PARTITIONS)
+    await ensure_partitions(Postgres(postgres_url), PARTITIONS)
     connection = await asyncpg.connect(postgres_url)
     try:
         onboarding = Onboarding(connection)

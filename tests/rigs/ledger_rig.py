@@ -14,12 +14,14 @@ from typing import Any, NamedTuple
 import asyncpg
 import msgpack
 
-from ledger.hot_store import HotStore
+from ledger.clock import SystemClock
+from ledger.hot_store import HotStore, connect
 from ledger.journal import migrate
 from ledger.journal.enrolment import NewCard, enrol
 from ledger.journal.onboarding import Credentials, Onboarding
 from ledger.journal.partitioning import ensure_partitions
-from ledger.ledger import Engines, Ledger, Place, wall_clock_ms
+from ledger.journal.postgres import Postgres
+from ledger.ledger import Engines, Ledger, Place
 from ledger.limits import Limits
 from ledger.operations import Operation
 from ledger.programme import Rules
@@ -89,13 +91,13 @@ class Waiter:
             self.reply.set_result(reply)
 
 
-class Clock:
-    """A clock that a test moves."""
+class Clock(SystemClock):
+    """A clock whose time of day a test moves."""
 
     def __init__(self) -> None:
-        self.ms = wall_clock_ms()
+        self.ms = super().now_ms()
 
-    def __call__(self) -> int:
+    def now_ms(self) -> int:
         return self.ms
 
 
@@ -121,7 +123,7 @@ class Rig:
         The first `cards` cards are active, the `issued` ones behind them wait to be activated or to replace a card.
         """
         await migrate.run(self.postgres_url)
-        await ensure_partitions(self.postgres_url, partitions)
+        await ensure_partitions(Postgres(self.postgres_url), partitions)
         async with self.database() as connection:
             onboarding = Onboarding(connection)
             self.partner_id = await onboarding.partner("Partner")
@@ -149,9 +151,12 @@ class Rig:
         self, limits: Limits | None = None, place: Place | None = None, **options: Any
     ) -> AsyncIterator[Ledger]:
         """Run a worker's ledger until it serves; stop it at the end."""
-        engines = Engines(self.postgres_url, self.redis_url, SEAL_KEY, PERSONAL_KEY)
+        limits = limits or self.limits
+        redis = connect(self.redis_url, timeout_s=limits.redis_timeout_s)
+        engines = Engines(Postgres(self.postgres_url), redis, SEAL_KEY, PERSONAL_KEY)
         options.setdefault("forward", lambda _address, _submission: False)
-        ledger = Ledger(engines, place or Place("worker-0"), limits or self.limits, PlainRenderer(), **options)
+        options.setdefault("clock", SystemClock())
+        ledger = Ledger(engines, place or Place("worker-0"), limits, PlainRenderer(), **options)
         await ledger.start()
         try:
             await self.until_serving(ledger)
@@ -242,7 +247,7 @@ class Rig:
     async def verify(self) -> Verified:
         """Prove the books, and that nobody was answered twice."""
         assert not [waiter.replies for waiter in self._waiters if len(waiter.replies) > 1]
-        hot_store = HotStore(self.redis_url, timeout_s=2.0)
+        hot_store = HotStore.at(self.redis_url, timeout_s=2.0)
         try:
             return await verify(self.postgres_url, hot_store, SEAL_KEY, lambda _done, _total: None)
         finally:

@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from ledger.business_day import BusinessDay
+from ledger.clock import SystemClock
 from ledger.programme import Network, Programme, Rules, Terminal
 from ledger.submission import Refusal, Submission
 from protocol.answers import Answer, encode_body
@@ -127,7 +128,7 @@ class Desk:
 
     def send(self, request: Request, now_ms: int = NOON, **changes: Any) -> Pending:
         known = terminal(**changes)
-        pending = Pending(self.register, int(request.op), self.monotonic, self.metrics, self.room)
+        pending = Pending(self.register, int(request.op), self.monotonic, self.metrics, self.room, SystemClock())
         self.dispatcher.dispatch(request, FINGERPRINT, known, pending, Moment(now_ms, self.monotonic))
         return pending
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from ledger.clock import SystemClock
 from ledger.entries import Memo, continuous, next_link, seal
 from ledger.greetings import Greetings, encrypt
 from ledger.hot_store import Decided
@@ -72,18 +73,18 @@ class Names:
 async def test_a_name_is_read_by_its_key_for_its_account_only() -> None:
     key, other = b"k" * 32, b"o" * 32
     names = {1: encrypt(key, 1, "Ánná"), 2: encrypt(key, 1, "Ánná"), 3: encrypt(other, 3, "Bob"), 4: b"short"}
-    greetings = Greetings(Names(names), key, names_max=10, age_s=60)  # type: ignore[arg-type]
+    greetings = Greetings(Names(names), key, SystemClock(), names_max=10, age_s=60)  # type: ignore[arg-type]
     assert await greetings.names([1, 2, 3, 4, 5]) == {1: "Ánná", 2: None, 3: None, 4: None, 5: None}
     assert encrypt(key, 1, "Ánná") != names[1]
 
 
 async def test_a_name_is_remembered_for_its_time_and_no_longer() -> None:
     reader = Names({1: encrypt(b"k" * 32, 1, "Anna")})
-    remembering = Greetings(reader, b"k" * 32, names_max=10, age_s=60)  # type: ignore[arg-type]
+    remembering = Greetings(reader, b"k" * 32, SystemClock(), names_max=10, age_s=60)  # type: ignore[arg-type]
     for _ in range(3):
         await remembering.names([1, 1, 2])
     assert reader.asked == 1
-    forgetful = Greetings(reader, b"k" * 32, names_max=10, age_s=0)  # type: ignore[arg-type]
+    forgetful = Greetings(reader, b"k" * 32, SystemClock(), names_max=10, age_s=0)  # type: ignore[arg-type]
     for _ in range(3):
         await forgetful.names([1])
     assert reader.asked == 4

@@ -9,6 +9,7 @@ from time import monotonic
 
 import pytest
 
+from ledger.clock import SystemClock
 from ledger.submission import Refusal, Submission
 from server.workers.peer_frames import PeerFrameError, PeerFrameReader, arrived, carried, framed
 from server.workers.peer_link import PeerLinks
@@ -69,8 +70,8 @@ async def pair(
     folder: Path, decide: Callable[[Submission], None], outstanding_max: int = 100
 ) -> AsyncIterator[tuple[PeerLinks, PeerLinks]]:
     """A worker that forwards, and the worker that decides; both linked."""
-    asking = PeerLinks(str(folder / "0"), lambda _: None, outstanding_max=outstanding_max)
-    deciding = PeerLinks(str(folder / "1"), decide)
+    asking = PeerLinks(str(folder / "0"), lambda _: None, SystemClock(), outstanding_max=outstanding_max)
+    deciding = PeerLinks(str(folder / "1"), decide, SystemClock())
     await asking.start()
     await deciding.start()
     try:
@@ -143,7 +144,7 @@ async def test_the_same_id_twice_gets_two_answers(folder: Path) -> None:
 
 async def test_without_a_way_to_the_worker_nothing_was_done(folder: Path) -> None:
     waiting = Waiting()
-    asking = PeerLinks(str(folder / "0"), lambda _: None)
+    asking = PeerLinks(str(folder / "0"), lambda _: None, SystemClock())
     for number in range(3):
         assert asking.forward(str(folder / "nobody"), submission(number, waiting))
     await until(lambda: len(waiting.refusals) == 3)
@@ -166,7 +167,7 @@ async def test_stopping_refuses_what_waits_and_then_takes_nothing(folder: Path) 
 
 async def test_stopping_while_connecting_refuses_what_was_never_sent(folder: Path) -> None:
     waiting = Waiting()
-    asking = PeerLinks(str(folder / "0"), lambda _: None)
+    asking = PeerLinks(str(folder / "0"), lambda _: None, SystemClock())
     asking.forward(str(folder / "nobody"), submission(1, waiting))
     await asking.stop()
     assert len(waiting.refusals) == 1
@@ -223,7 +224,7 @@ async def test_garbage_from_a_peer_closes_its_link_only(folder: Path) -> None:
 
 
 async def test_only_this_user_may_connect(folder: Path) -> None:
-    links = PeerLinks(str(folder / "0"), lambda _: None)
+    links = PeerLinks(str(folder / "0"), lambda _: None, SystemClock())
     await links.start()
     assert stat.S_IMODE((folder / "0").stat().st_mode) == 0o600
     await links.stop()
@@ -232,7 +233,7 @@ async def test_only_this_user_may_connect(folder: Path) -> None:
 
 async def test_a_socket_left_by_a_dead_worker_is_taken_over(folder: Path) -> None:
     (folder / "0").write_bytes(b"")
-    links = PeerLinks(str(folder / "0"), lambda _: None)
+    links = PeerLinks(str(folder / "0"), lambda _: None, SystemClock())
     await links.start()
     await links.start()
     await links.stop()
