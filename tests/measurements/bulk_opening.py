@@ -1,5 +1,4 @@
-"""Accounts by the million, each with a card, lots and a journal that `tillwire verify` accepts, without going through the
-server one by one.
+"""Accounts by the million, each with a card, lots and a journal that `tillwire verify` accepts, in a minute.
 
 A few openings are decided by the product's own Lua. Each account then gets a copy of one of them, with its own number,
 card and request id, and the product's own code makes, links and seals its rows.

@@ -118,7 +118,7 @@ class Recovery:
         premises = self._premises
         async with redis.Redis.from_url(premises.valkey.url) as client:
             await client.flushall()
-        # The partition begins anew with the first request that finds Redis empty; what is asked for here is cold accounts.
+        # The partition begins anew with the first request that finds Redis empty; that is not the question here.
         await self._first_answer()
         tally = Tally()
         terminals = [premises.terminal(number) for number in range(REGISTERS)]
