@@ -107,22 +107,22 @@ class Handle:
         return self.when_s
 
 
-class _Numbered:
-    """Hashes by a number of its own loop, so that sets of tasks and futures have the same order in every run."""
+def _number(self: Any) -> int:
+    """Hash by a number of the loop, so that sets of tasks and futures have the same order in every run."""
+    try:
+        return self.number  # type: ignore[no-any-return]
+    except AttributeError:
+        self.number = next(self.get_loop().numbers)
+        return self.number  # type: ignore[no-any-return]
 
-    def __hash__(self) -> int:
-        number = self.__dict__.get("number")
-        if number is None:
-            number = self.__dict__["number"] = next(self.get_loop().numbers)  # type: ignore[attr-defined]
-        return int(number)
 
-
-class _Task(_Numbered, asyncio.Task):  # type: ignore[type-arg]
+class _Task(asyncio.Task):  # type: ignore[type-arg]
     process: Process | None
+    __hash__ = _number
 
 
-class _Future(_Numbered, asyncio.Future):  # type: ignore[type-arg]
-    pass
+class _Future(asyncio.Future):  # type: ignore[type-arg]
+    __hash__ = _number
 
 
 class Loop(asyncio.AbstractEventLoop):
@@ -187,6 +187,8 @@ class Loop(asyncio.AbstractEventLoop):
         return task
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
+        if self._over:
+            return
         error = context.get("exception") or RuntimeError(context.get("message"))
         self.failures.append((current_process(), str(context.get("message")), error))
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from tests.simulator.loop import Loop, Process, current_process
 
@@ -31,6 +31,16 @@ class Weather:
     latency_s: tuple[float, float] = (0.0001, 0.002)
     local_latency_s: tuple[float, float] = (0.00002, 0.0002)
     splits: float = 0.05
+
+
+class Tap(Protocol):
+    """Listens on a line."""
+
+    def sent(self, data: bytes) -> None:
+        """Take what is written."""
+
+    def heard(self, data: bytes) -> None:
+        """Take what is read."""
 
 
 class ListeningSocket:
@@ -127,6 +137,7 @@ class End(asyncio.Transport):
         self.process = process
         self.peer: End
         self.protocol: Any = None
+        self.tap: Tap | None = None
         #: How many more bytes of what is written go through before the link breaks; None for all.
         self.doomed_after: int | None = None
         self._loop = link.network.loop
@@ -144,6 +155,8 @@ class End(asyncio.Transport):
     def write(self, data: bytes | bytearray | memoryview) -> None:
         if self._closing or self._gone or self._eof_sent or not data:
             return
+        if self.tap is not None:
+            self.tap.sent(bytes(data))
         self._send(bytes(data))
 
     def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
@@ -281,6 +294,8 @@ class End(asyncio.Transport):
         if self._closing or self._gone:
             return
         if data is not None:
+            if self.tap is not None:
+                self.tap.heard(data)
             self.protocol.data_received(data)
         elif not self.protocol.eof_received():
             self.close()
@@ -327,6 +342,8 @@ class Network:
         self._links: dict[Link, None] = {}
         self._ports: dict[str, Port] = {}
         self.links = _Links(self._links)
+        #: Makes what listens on the line of a process that connects, if anything does.
+        self.tap: Callable[[Process], Tap | None] = lambda _: None
 
     def attach(self) -> None:
         """Give the loop its networking."""
@@ -335,6 +352,14 @@ class Network:
         loop.create_connection = self._create_connection
         loop.create_unix_server = self._create_unix_server
         loop.create_unix_connection = self._create_unix_connection
+
+    def heal(self) -> None:
+        """Be well again: what was stalled goes on, and everybody is let in."""
+        self.weather = Weather()
+        for port in self._ports.values():
+            port.refused = False
+        for link in self._links:
+            link.stalled_until_s = 0.0
 
     def bind(self, name: str) -> ListeningSocket:
         """Return the listening socket of an address."""
@@ -380,6 +405,7 @@ class Network:
             raise ConnectionRefusedError(111, "nobody listens there")
         link = Link(self, process.name, latency_s)
         near, far = End(link, process, ("server", 1)), End(link, None, (process.name, 1))
+        near.tap = None if port.local else self.tap(process)
         near.peer, far.peer = far, near
         link.ends = (near, far)
         self._links[link] = None

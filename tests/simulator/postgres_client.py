@@ -13,6 +13,7 @@ import asyncpg
 from tests.simulator.loop import Process, current_process
 from tests.simulator.postgres_model import Command, PostgresModel, Session
 from tests.simulator.postgres_tables import Record
+from tests.simulator.redis_model import settle
 
 
 class SimulatedPostgres:
@@ -43,6 +44,8 @@ class Connection:
         self._waiting: asyncio.Future[list[Record]] | None = None
         self._closed = False
         self._last_arrival_s = 0.0
+        #: A command was given up, so that a pool lends the connection no more.
+        self.cut_short = False
 
     async def open(self, settings: dict[str, str]) -> None:
         """Connect, which takes several messages to and fro."""
@@ -55,12 +58,12 @@ class Connection:
             try:
                 session = self._server.open(settings, self._lost)
             except OSError as error:
-                self._server.tell(_settle, ready, None, error)
+                self._server.tell(settle, ready, None, error)
                 return
             if ready.done():
                 session.end()
             else:
-                self._server.tell(_settle, ready, session, None)
+                self._server.tell(settle, ready, session, None)
 
         try:
             self._later(3 * self._server.latency_s(), arrived)
@@ -138,7 +141,7 @@ class Connection:
         waiting = self._waiting = self._server.loop.create_future()
 
         def reply(rows: list[Record] | None, error: BaseException | None) -> None:
-            _settle(waiting, rows, error)
+            settle(waiting, rows, error)
 
         self._send(self._session, Command(text, args, reply))
         try:
@@ -147,6 +150,7 @@ class Connection:
             async with asyncio.timeout(timeout):
                 return await waiting  # type: ignore[no-any-return]
         except (asyncio.CancelledError, TimeoutError):
+            self.cut_short = True
             self._later(self._server.latency_s(), self._session.cancel)
             raise
         finally:
@@ -163,10 +167,9 @@ class Connection:
     def _lost(self) -> None:
         """Learn that the server has ended the session."""
         waiting = self._waiting
-        if waiting is not None and not waiting.done():
-            waiting.set_exception(
-                asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation")
-            )
+        if waiting is not None:
+            error = asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation")
+            settle(waiting, None, error)
         self._end()
 
     def _end(self) -> None:
@@ -243,15 +246,6 @@ class _Timed:
     async def fetch(self, text: str, *args: Any) -> list[Record]:
         """Return all rows."""
         return await self._connection.fetch(text, *args, timeout=self._timeout_s)
-
-
-def _settle(future: asyncio.Future[Any], value: Any, error: BaseException | None) -> None:
-    if future.done():
-        return
-    if error is not None:
-        future.set_exception(error)
-    else:
-        future.set_result(value)
 
 
 def _nobody(rows: list[Record] | None, error: BaseException | None) -> None:

@@ -332,9 +332,15 @@ class PostgresModel:
         """Stop every backend, as SIGSTOP does."""
         self.faults.frozen = True
 
-    def heal(self) -> None:
-        """Be well again, and do what was left lying."""
-        self.faults, work = Faults(), self.faults.frozen_work
-        self.pace = Pace()
+    def thaw(self) -> None:
+        """Go on after having been frozen, with what was left lying."""
+        self.faults.frozen = False
+        work, self.faults.frozen_work = self.faults.frozen_work, []
         for each in work:
             self.loop.soon(None, each)
+
+    def heal(self) -> None:
+        """Be well again."""
+        self.thaw()
+        self.faults = Faults()
+        self.pace = Pace()
