@@ -11,6 +11,7 @@ from functools import cache
 from random import Random
 from typing import Any
 
+from ledger.operations import Operation
 from ledger.programme import Rules
 from server.settings import Settings
 from tests.judge.events import Event
@@ -32,6 +33,7 @@ _DAY_MS = 86_400_000
 _START_MS = 20_000 * _DAY_MS
 _GRACE_MS = 4_000
 _POLL_S = 0.1
+_TROUBLES_SHOWN_MAX = 3
 
 Trace = Callable[[str], None]
 
@@ -52,6 +54,14 @@ class Outcome:
     def clean(self) -> bool:
         """Whether nothing was wrong."""
         return self.verdict.clean and not self.troubles
+
+    def told(self) -> str:
+        """Return the outcome in words."""
+        lines = [f"seed {self.seed}: {self.virtual_s:.3f} virtual seconds, faults: {', '.join(self.faults) or 'none'}"]
+        lines += self.troubles[:_TROUBLES_SHOWN_MAX]
+        lines += [str(self.verdict)] if self.verdict.counts or self.clean else []
+        lines.append(", ".join(f"{name} {count}" for name, count in sorted(self.counts.items())))
+        return "\n".join(lines)
 
 
 @dataclass
@@ -114,9 +124,20 @@ def _draw(dice: Random) -> _Plan:
     )
     names = list(FAULTS)
     for _ in range(dice.choice((0, 1, 2, 3, 4, 5))):
-        plan.faults.append((dice.random() * 4.0, dice.choice(names)))
+        # While there is business: at the opening, or in the midst of it.
+        plan.faults.append((dice.random() * (0.1 + 0.15 * plan.requests / plan.registers), dice.choice(names)))
     plan.faults.sort()
     return plan
+
+
+def _told(event: Event) -> str:
+    """Return an event in a line: what differs from the usual is said, and ids are cut to what tells them apart."""
+    words = [f"{event.event} {event.op} {event.request_id.hex()[:12]} card {event.card} line {event.line}"]
+    words += [f"{name} {value}" for name in ("points", "amount", "outcome", "balance", "status")
+              if (value := getattr(event, name)) is not None]  # fmt: skip
+    if event.target is not None:
+        words.append(f"target {event.target.hex()[:12]}")
+    return " ".join([*words, *(["replayed"] if event.replayed else [])])
 
 
 class Scenario:
@@ -138,11 +159,7 @@ class Scenario:
         self._installation = Installation(
             self._loop, Random(dice.getrandbits(64)), self._counts, plan.settings, made, plan.start_ms, self._broken
         )
-        asked = Asked()
-        self._town = Town(asked, self._note, plan.active, plan.issued)
-        from tests.simulator.programme import card
-
-        asked.numbers = {card(number).value: number for number in range(plan.active + plan.issued)}
+        self._town = Town(Asked(plan.active, plan.issued), self._note, plan.active, plan.issued)
         self._installation.network.tap = self._tap
         clock = self._installation.clock
         self._registers = [
@@ -210,7 +227,7 @@ class Scenario:
         entries = [dict(zip(ENTRY_COLUMNS, row, strict=True)) for row in database.entries()]
         accounts = [row for _, row in sorted(database.rows["account"].items())]
         self._counts["entries"] += len(entries)
-        self._counts["tombstones"] += sum(entry["op"] == 0 for entry in entries)
+        self._counts.update(f"entries {Operation(entry['op']).name}" for entry in entries)
         clock = self._installation.clock
         return judge(
             self._events, entries, accounts, now_ms=clock.now_ms(), grace_ms=_GRACE_MS, clock_error_ms=1_500
@@ -226,7 +243,7 @@ class Scenario:
         self._events.append(event)
         self._counts[f"copies {event.event}"] += 1
         if self._trace is not None:
-            self._say(event.register, f"{event}")
+            self._say(event.register, _told(event))
 
     def _logged(self, process: str, level: str, event: dict[str, Any]) -> None:
         self._counts[f"logged {level}"] += 1

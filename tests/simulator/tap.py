@@ -6,8 +6,18 @@ from collections.abc import Callable
 
 from protocol.framing import FrameError, FrameReader
 from protocol.messages import AnswerMessage, ErrorMessage, Malformed, Request, UnknownType, decode
-from protocol.requests import CaptureRequest, HoldRequest, RedeemRequest, RefundRequest, ReleaseRequest, ReverseRequest
-from protocol.requests import EarnRequest, SaleRequest, StatusRequest
+from protocol.requests import (
+    CaptureRequest,
+    EarnRequest,
+    HoldRequest,
+    RedeemRequest,
+    RefundRequest,
+    ReleaseRequest,
+    ReverseRequest,
+    SaleRequest,
+    StatusRequest,
+)
+from tests.simulator.programme import card
 from tests.judge.events import ANSWERED, GAVE_UP, REFUSED, SENT, Event
 
 Note = Callable[[Event], None]
@@ -16,9 +26,11 @@ Note = Callable[[Event], None]
 class Asked:
     """Every request that any register has made, by its id, and the number of its card."""
 
-    def __init__(self) -> None:
+    def __init__(self, active: int, issued: int) -> None:
+        """Take how many cards are in use, and how many behind them wait to be activated or to replace another one."""
         self.requests: dict[bytes, tuple[Request, int]] = {}
-        self.numbers: dict[str, int] = {}
+        self.numbers = {card(number).value: number for number in range(active + issued)}
+        self.movable_from = active
 
     def add(self, request: Request) -> None:
         """Remember a request before it is sent."""
@@ -26,8 +38,8 @@ class Asked:
 
     def event(self, at_ms: int, register: str, kind: str, request_id: bytes, **fields: object) -> Event:
         """Return an event about a known request."""
-        request, card = self.requests[request_id]
-        return Event(at_ms, register, kind, request_id, request.op.name, card, **fields)  # type: ignore[arg-type]
+        request, number = self.requests[request_id]
+        return Event(at_ms, register, kind, request_id, request.op.name, number, **fields)  # type: ignore[arg-type]
 
 
 class Tap:
@@ -70,7 +82,9 @@ class Tap:
 
     def _answered(self, message: AnswerMessage) -> None:
         answer = message.answer
-        request, _ = self._asked.requests[message.request_id]
+        request, number = self._asked.requests[message.request_id]
+        # A card that replaces another one moves to its account, and the judge takes a card to lead to one only.
+        balance = None if answer.balance is None or number >= self._asked.movable_from else tuple(answer.balance)
         self._event(
             ANSWERED,
             message.request_id,
@@ -79,7 +93,7 @@ class Tap:
             outcome=answer.outcome,
             replayed=message.replayed,
             body=message.body,
-            balance=None if answer.balance is None else tuple(answer.balance),
+            balance=balance,
             status=int(answer.detail[0]) if isinstance(request, StatusRequest) and answer.detail else None,
         )
 
