@@ -14,7 +14,7 @@ from enum import Enum
 
 import structlog
 
-from ledger.hot_store import Decided, HeadMismatch, HotStore, HotStoreDown, PartitionHead
+from ledger.hot_store import Decided, HeadMismatch, HotStore, HotStoreDown, PartitionHead, ScriptFailed
 from ledger.journal.postgres import Postgres
 from ledger.journal.writer import Claim, Fenced, JournalDown, Writer
 from ledger.limits import Limits
@@ -28,7 +28,7 @@ log = structlog.get_logger(__name__)
 
 _RETRY_S = 0.02
 _IDLE_POLL_S = 0.01
-_TROUBLE = (HotStoreDown, HeadMismatch, JournalDown, Fenced)
+_TROUBLE = (HotStoreDown, HeadMismatch, ScriptFailed, JournalDown, Fenced)
 
 
 class _Keeping(Enum):
@@ -275,7 +275,7 @@ class Partition:
             first = first.exceptions[0]
         self.trouble = f"{_PLAIN_WORDS[type(first)]}: {first}" if str(first) else _PLAIN_WORDS[type(first)]
         log.warning("partition lost", partition=self.number, trouble=self.trouble)
-        if isinstance(first, HotStoreDown):
+        if isinstance(first, HotStoreDown | ScriptFailed):
             self._redis.lost()
         elif isinstance(first, Fenced):
             self._last_served = None
@@ -313,6 +313,7 @@ class Partition:
 _PLAIN_WORDS: dict[type[BaseException], str] = {
     HotStoreDown: "Redis does not answer",
     HeadMismatch: "Redis is not where it was left",
+    ScriptFailed: "Redis cannot run the scripts that take a partition over; it may be full",
     JournalDown: "PostgreSQL does not answer",
     Fenced: "another worker has taken over",
 }
