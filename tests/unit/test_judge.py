@@ -185,6 +185,16 @@ def test_a_last_answer_that_denies_an_effect_is_flipped() -> None:
     only("flipped", pages.judged())
 
 
+def test_a_last_answer_may_deny_what_was_reversed() -> None:
+    pages = Pages()
+    pages.both(Op.EARN, "earn", free=100, earned=100)
+    pages.ask(Op.REDEEM, "redeem", outcome=127, body=b"declined")
+    pages.enter(Op.REDEEM, "redeem", free=-100, spent=100)
+    pages.both(Op.REVERSE, "reverse", target="redeem", free=100, spent=-100)
+    verdict = pages.judged()
+    assert verdict.clean, str(verdict)
+
+
 def test_a_decline_that_was_overtaken_by_its_copy_on_another_line_is_sound() -> None:
     pages = Pages()
     pages.both(Op.EARN, "earn", free=100, earned=100)
