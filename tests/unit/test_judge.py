@@ -172,7 +172,9 @@ def test_an_overdrawn_lot_is_seen_though_another_covers_it() -> None:
 
 
 def test_an_approval_and_a_decline_are_flipped() -> None:
-    pages = a_day()
+    pages = Pages()
+    pages.both(Op.EARN, "earn", free=1000, earned=1000)
+    pages.both(Op.REDEEM, "redeem", free=-300, spent=300)
     pages.ask(Op.REDEEM, "redeem", outcome=127, body=b"declined")
     assert pages.judged().counts["flipped"] == 2
 
