@@ -49,7 +49,9 @@ class Answers:
                 self._report("doubled", f"{_name(fresh[1])} was approved afresh {len(fresh)} times")
             # Whoever gave up after a decline had asked again, and knows that it does not know.
             last = next((event for event in reversed(history) if event.event in {ANSWERED, GAVE_UP}), None)
-            effect = entry is not None and entry["op"] != Op.TOMBSTONE
+            # What was reversed does not stand, so a decline is no lie about it.
+            reversed_ = any(e["op"] == Op.REVERSE for e in self._journal.targeting.get(request_id, ()))
+            effect = entry is not None and entry["op"] != Op.TOMBSTONE and not reversed_
             if effect and last is not None and last.event == ANSWERED and last.body != entry["answer"]:
                 self._report("flipped", f"{_name(last)} has an effect, but its last answer denies it")
         self._check_reuse(history)
