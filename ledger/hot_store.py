@@ -88,8 +88,8 @@ class HotStore:
         self._redis = redis
         self._timeout_s = timeout_s
         self._decide = _Script(decision.source(with_shell=True))
-        self._claim = _Script(_lua("claim"))
-        self._reset = _Script(_lua("reset"))
+        self._claim = _Script(lua("claim"))
+        self._reset = _Script(lua("reset"))
 
     @classmethod
     def at(cls, redis_url: str, *, timeout_s: float) -> HotStore:
@@ -184,7 +184,8 @@ class _Script:
         self.sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
 
-def _lua(name: str) -> str:
+def lua(name: str) -> str:
+    """Return the text of a script."""
     return resources.files("ledger").joinpath("lua", f"{name}.lua").read_text("utf-8")
 
 

@@ -11,7 +11,7 @@ import contextlib
 
 import structlog
 
-from ledger.hot_store import Decided, HeadMismatch, HotStoreDown, PartitionHead
+from ledger.hot_store import Decided, HeadMismatch, HotStoreDown, PartitionHead, ScriptFailed
 from ledger.journal.postgres import Postgres
 from ledger.journal.writer import Fenced, JournalDown, Writer
 from ledger.limits import Limits
@@ -23,7 +23,7 @@ log = structlog.get_logger(__name__)
 
 _RETRY_S = 0.02
 _IDLE_POLL_S = 0.01
-_TROUBLE = (HotStoreDown, HeadMismatch, JournalDown, Fenced)
+_TROUBLE = (HotStoreDown, HeadMismatch, ScriptFailed, JournalDown, Fenced)
 
 
 class Partition:
@@ -205,6 +205,7 @@ class Partition:
 _PLAIN_WORDS: dict[type[BaseException], str] = {
     HotStoreDown: "Redis does not answer",
     HeadMismatch: "Redis is not where it was left",
+    ScriptFailed: "Redis cannot run the scripts that take a partition over; it may be full",
     JournalDown: "PostgreSQL does not answer",
     Fenced: "another worker has taken over",
 }

@@ -124,7 +124,8 @@ class Reception:
         self._lookups = asyncio.Semaphore(LOOKUPS_MAX)
         self._tasks: set[asyncio.Task[None]] = set()
         self._dirty: list[Guest] = []
-        self.guests: set[Guest] = set()
+        # In the order of their coming, so that whatever is done to all of them is done in the same order every time.
+        self.guests: dict[Guest, None] = {}
         self.empty = asyncio.Event()
         self.empty.set()
         # Two terminals of one programme mostly may do the same; ten thousand sessions share a few sets.
@@ -133,13 +134,13 @@ class Reception:
 
     def enter(self, session: Guest) -> int:
         """Count a connection and return how many there are with it."""
-        self.guests.add(session)
+        self.guests[session] = None
         self.empty.clear()
         return len(self.guests)
 
     def leave(self, session: Guest) -> None:
         """Count a connection no more."""
-        self.guests.discard(session)
+        self.guests.pop(session, None)
         if not self.guests:
             self.empty.set()
 

@@ -1,4 +1,4 @@
-"""Time-outs of thousands of connections with one timer: due times are rounded up to ticks, each tick is one set."""
+"""Time-outs of thousands of connections with one timer: due times are rounded up to ticks, each tick keeps their order."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class TimerWheel:
     def __init__(self, now_ms: int, tick_ms: int) -> None:
         """Begin at a time; `tick_ms` is how late a time-out may fire."""
         self.tick_ms = tick_ms
-        self._ticks: dict[int, set[Timed]] = {}
+        self._ticks: dict[int, dict[Timed, None]] = {}
         self._next = now_ms // tick_ms
 
     def schedule(self, timed: Timed, due_ms: int) -> None:
@@ -33,14 +33,14 @@ class TimerWheel:
                 return
             self.cancel(timed)
         timed.due_tick = tick
-        self._ticks.setdefault(tick, set()).add(timed)
+        self._ticks.setdefault(tick, {})[timed] = None
 
     def cancel(self, timed: Timed) -> None:
         """Forget a `Timed`; does nothing for one that is not scheduled."""
         waiting = self._ticks.get(timed.due_tick)
         timed.due_tick = 0
         if waiting is not None:
-            waiting.discard(timed)
+            waiting.pop(timed, None)
 
     def advance(self, now_ms: int) -> None:
         """Call everything that is due."""

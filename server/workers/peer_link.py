@@ -145,7 +145,7 @@ class _Outgoing(asyncio.Protocol):
 class _Incoming(asyncio.Protocol):
     """The receiving end: submits what another worker forwards and sends the replies back in batches."""
 
-    def __init__(self, submit: Callable[[Submission], None], links: set[_Incoming]) -> None:
+    def __init__(self, submit: Callable[[Submission], None], links: dict[_Incoming, None]) -> None:
         self._submit = submit
         self._links = links
         self._transport: asyncio.Transport | None = None
@@ -155,7 +155,7 @@ class _Incoming(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports are asyncio's in all but their base class.
         self._transport = cast("asyncio.Transport", transport)
-        self._links.add(self)
+        self._links[self] = None
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -193,7 +193,7 @@ class _Incoming(asyncio.Protocol):
         del error
         self._transport = None
         self._replies.clear()
-        self._links.discard(self)
+        self._links.pop(self, None)
 
     def close(self) -> None:
         """End the link at once."""
@@ -239,7 +239,7 @@ class PeerLinks:
         self._clock = clock
         self._outstanding_max = outstanding_max
         self._server: asyncio.AbstractServer | None = None
-        self._incoming: set[_Incoming] = set()
+        self._incoming: dict[_Incoming, None] = {}
         self._outgoing: dict[str, _Outgoing] = {}
         self._connecting: set[asyncio.Task[None]] = set()
         self._sweeper: asyncio.Task[None] | None = None

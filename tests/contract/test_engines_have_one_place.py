@@ -34,8 +34,12 @@ def test_one_package_talks_to_postgresql() -> None:
     assert {file for file in found if not file.startswith("ledger/journal/")} == set()
 
 
-def test_one_module_talks_to_redis() -> None:
-    assert importers("redis") == {"ledger/hot_store.py"}
+def test_one_module_talks_to_redis_and_its_embedded_twin_raises_the_same_errors() -> None:
+    assert importers("redis") == {"ledger/hot_store.py", "ledger/embedded_redis.py"}
+    twin = ast.parse((ROOT / "ledger/embedded_redis.py").read_text("utf-8"))
+    from_redis = [node.module for node in ast.walk(twin) if isinstance(node, ast.ImportFrom)
+                  and node.module and node.module.startswith("redis")]  # fmt: skip
+    assert from_redis == ["redis.exceptions"]
 
 
 @pytest.mark.parametrize("module", ["asyncio", "socket", "ssl", "time", "datetime", "os", "random", "secrets"])

@@ -1,0 +1,252 @@
+"""The client's side of the PostgreSQL model: what the product uses of asyncpg's connections and pools."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+
+from tests.simulator.loop import Process, current_process
+from tests.simulator.postgres_model import Command, PostgresModel, Session
+from tests.simulator.postgres_tables import Record
+from tests.simulator.redis_model import settle
+
+
+class SimulatedPostgres:
+    """`ledger.journal.postgres.Postgres` on the model."""
+
+    def __init__(self, server: PostgresModel) -> None:
+        self._server = server
+
+    async def connect(self, *, timeout_s: float, settings: Mapping[str, str]) -> Connection:
+        """Return a connection. Raises OSError and TimeoutError."""
+        connection = Connection(self._server, current_process())
+        async with asyncio.timeout(timeout_s):
+            await connection.open(dict(settings))
+        return connection
+
+    async def pool(self, *, connections_max: int, timeout_s: float, application_name: str) -> Pool:
+        """Return a pool that connects when it is used."""
+        return Pool(self, connections_max, timeout_s, application_name)
+
+
+class Connection:
+    """`asyncpg.Connection`: one statement at a time."""
+
+    def __init__(self, server: PostgresModel, process: Process | None) -> None:
+        self._server = server
+        self._process = process
+        self._session: Session | None = None
+        self._waiting: asyncio.Future[list[Record]] | None = None
+        self._closed = False
+        self._last_arrival_s = 0.0
+        #: A command was given up, so that a pool lends the connection no more.
+        self.cut_short = False
+
+    async def open(self, settings: dict[str, str]) -> None:
+        """Connect, which takes several messages to and fro."""
+        ready = self._server.loop.create_future()
+
+        def arrived() -> None:
+            if self._server.faults.frozen:
+                self._server.faults.frozen_work.append(arrived)
+                return
+            try:
+                session = self._server.open(settings, self._lost)
+            except OSError as error:
+                self._server.tell(settle, ready, None, error)
+                return
+            if ready.done():
+                session.end()
+            else:
+                self._server.tell(settle, ready, session, None)
+
+        try:
+            self._later(3 * self._server.latency_s(), arrived)
+            self._session = await ready
+        except BaseException:
+            # The server notices that nobody is there any more.
+            ready.add_done_callback(lambda _: None)
+            if ready.done() and not ready.cancelled() and ready.exception() is None:
+                ready.result().end()
+            raise
+        if self._process is not None:
+            self._process.endings.append(self.terminate)
+
+    def is_closed(self) -> bool:
+        """Return whether it is of no more use."""
+        return self._closed
+
+    async def fetch(self, text: str, *args: Any, timeout: float | None = None) -> list[Record]:  # noqa: A002
+        """Return all rows."""
+        return await self._call(text, args, timeout)
+
+    async def fetchrow(self, text: str, *args: Any, timeout: float | None = None) -> Record | None:  # noqa: A002
+        """Return the first row, or None."""
+        rows = await self._call(text, args, timeout)
+        return rows[0] if rows else None
+
+    async def fetchval(self, text: str, *args: Any, timeout: float | None = None) -> Any:  # noqa: A002
+        """Return the first value of the first row, or None."""
+        rows = await self._call(text, args, timeout)
+        return rows[0][0] if rows else None
+
+    async def execute(self, text: str, *args: Any, timeout: float | None = None) -> None:  # noqa: A002
+        """Execute a statement."""
+        await self._call(text, args, timeout)
+
+    async def prepare(self, text: str, *, timeout: float | None = None) -> PreparedStatement:  # noqa: A002
+        """Return a prepared statement."""
+        await self._call("prepare", (), timeout)
+        return PreparedStatement(self, text)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[None]:
+        """Commit when the block ends well, else roll back."""
+        await self._call("begin", (), None)
+        try:
+            yield
+        except BaseException:
+            if not self._closed:
+                await self._call("rollback", (), None)
+            raise
+        await self._call("commit", (), None)
+
+    async def close(self, *, timeout: float | None = None) -> None:  # noqa: A002, ASYNC109
+        """Say goodbye and wait until the server has dropped the connection."""
+        if self._closed:
+            return
+        try:
+            await self._call("close", (), timeout)
+        finally:
+            self._end()
+
+    def terminate(self) -> None:
+        """Drop the connection; the server finds out when it has executed what it was sent."""
+        if not self._closed:
+            session = self._session
+            self._end()
+            if session is not None:
+                self._send(session, Command("close", (), _nobody))
+
+    async def _call(self, text: str, args: Sequence[Any], timeout: float | None) -> list[Record]:  # noqa: ASYNC109
+        if self._closed or self._session is None:
+            raise asyncpg.InterfaceError("connection is closed")
+        if self._waiting is not None:
+            raise asyncpg.InterfaceError("cannot perform operation: another operation is in progress")
+        waiting = self._waiting = self._server.loop.create_future()
+
+        def reply(rows: list[Record] | None, error: BaseException | None) -> None:
+            settle(waiting, rows, error)
+
+        self._send(self._session, Command(text, args, reply))
+        try:
+            if timeout is None:
+                return await waiting  # type: ignore[no-any-return]
+            async with asyncio.timeout(timeout):
+                return await waiting  # type: ignore[no-any-return]
+        except (asyncio.CancelledError, TimeoutError):
+            self.cut_short = True
+            self._later(self._server.latency_s(), self._session.cancel)
+            raise
+        finally:
+            self._waiting = None
+
+    def _send(self, session: Session, command: Command) -> None:
+        loop = self._server.loop
+        self._last_arrival_s = max(self._last_arrival_s, loop.time() + self._server.latency_s())
+        loop.at(self._last_arrival_s, None, session.take, command)
+
+    def _later(self, delay_s: float, callback: Any) -> None:
+        self._server.loop.after(delay_s, callback)
+
+    def _lost(self) -> None:
+        """Learn that the server has ended the session."""
+        waiting = self._waiting
+        if waiting is not None:
+            error = asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation")
+            settle(waiting, None, error)
+        self._end()
+
+    def _end(self) -> None:
+        self._closed = True
+        if self._process is not None and self.terminate in self._process.endings:
+            self._process.endings.remove(self.terminate)
+
+
+class PreparedStatement:
+    """`asyncpg.prepared_stmt.PreparedStatement`."""
+
+    def __init__(self, connection: Connection, text: str) -> None:
+        self._connection = connection
+        self._text = text
+
+    async def fetchrow(self, *args: Any, timeout: float | None = None) -> Record | None:  # noqa: A002, ASYNC109
+        """Return the first row, or None."""
+        return await self._connection.fetchrow(self._text, *args, timeout=timeout)
+
+
+class Pool:
+    """`asyncpg.Pool`: some connections, made when they are needed."""
+
+    def __init__(self, postgres: SimulatedPostgres, connections_max: int, timeout_s: float, name: str) -> None:
+        self._postgres = postgres
+        self._room = asyncio.Semaphore(connections_max)
+        self._timeout_s = timeout_s
+        self._settings = {"application_name": name}
+        self._free: deque[Connection] = deque()
+        self._busy: list[Connection] = []
+        self._closed = False
+
+    @asynccontextmanager
+    async def acquire(self, *, timeout: float) -> AsyncIterator[_Timed]:  # noqa: A002, ASYNC109
+        """Lend a connection."""
+        if self._closed:
+            raise asyncpg.InterfaceError("pool is closed")
+        connection = None
+        async with asyncio.timeout(timeout):
+            await self._room.acquire()
+        try:
+            while self._free and connection is None:
+                found = self._free.pop()
+                connection = None if found.is_closed() else found
+            if connection is None:
+                connection = await self._postgres.connect(timeout_s=self._timeout_s, settings=self._settings)
+            self._busy.append(connection)
+            yield _Timed(connection, self._timeout_s)
+        finally:
+            self._room.release()
+            if connection is not None:
+                if connection in self._busy:
+                    self._busy.remove(connection)
+                if self._closed or connection.cut_short:
+                    connection.terminate()
+                elif not connection.is_closed():
+                    self._free.append(connection)
+
+    def terminate(self) -> None:
+        """Drop all connections."""
+        self._closed = True
+        for connection in [*self._free, *self._busy]:
+            connection.terminate()
+        self._free.clear()
+
+
+class _Timed:
+    """A pooled connection: its commands have the pool's time-out."""
+
+    def __init__(self, connection: Connection, timeout_s: float) -> None:
+        self._connection = connection
+        self._timeout_s = timeout_s
+
+    async def fetch(self, text: str, *args: Any) -> list[Record]:
+        """Return all rows."""
+        return await self._connection.fetch(text, *args, timeout=self._timeout_s)
+
+
+def _nobody(rows: list[Record] | None, error: BaseException | None) -> None:
+    """Take the reply to somebody who has gone."""
