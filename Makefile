@@ -40,7 +40,7 @@ fix: $(VENV)/.dev $(VENV)/.project ## format, mend what the linter can, write ge
 replay: $(VENV)/.dev $(VENV)/.project ## send a year of real sales through the server (REPLAY_ARGS="--weeks 1-4")
 	@$(BIN)/tillwire replay $(REPLAY_ARGS)
 
-mutants: $(VENV)/.dev $(VENV)/.project ## plant sixty bugs, one at a time, and show which instrument finds each (MUTANTS="refund_twice")
+mutants: $(VENV)/.dev $(VENV)/.project ## plant known bugs, one at a time, and show which instrument finds each (MUTANTS="refund_twice")
 	@$(BIN)/python -m tests.mutants $(MUTANTS) $(MUTANTS_ARGS)
 
 hot-card: $(VENV)/.dev $(VENV)/.project ## 256 registers spend one card to its last point, and how fast (HOT_CARD_ARGS="--workers 2")
