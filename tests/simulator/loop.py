@@ -280,9 +280,13 @@ class Loop(asyncio.AbstractEventLoop):
     @contextmanager
     def _running(self) -> Iterator[None]:
         asyncio._set_running_loop(self)
+        # Until Python 3.12 the usual function asks the system for the process id, each of thousands of times.
+        usual = asyncio.get_running_loop
+        asyncio.get_running_loop = asyncio.events.get_running_loop = lambda: self
         try:
             yield
         finally:
+            asyncio.get_running_loop = asyncio.events.get_running_loop = usual
             asyncio._set_running_loop(None)
 
 

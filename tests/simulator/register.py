@@ -136,11 +136,13 @@ class SimulatedRegister:
     async def settle(self) -> None:
         """Bring everything in doubt to its end, then ask what has become of it all."""
         await self._take_up_store()
-        for number in range(self._town.active + self._town.issued):
+        cards = self._town.active + self._town.issued
+        for number in self._dice.sample(range(cards), min(2, cards)):
             await self._insist(BalanceRequest(self._id(), 0, card(number)))
-        for number, requests in self._town.history.items():
-            for request in self._dice.sample(requests, min(2, len(requests))):
-                await self._insist(StatusRequest(self._id(), 0, card(number), request.request_id))
+            requests = self._town.history.get(number)
+            if requests:
+                original = self._dice.choice(requests)
+                await self._insist(StatusRequest(self._id(), 0, card(number), original.request_id))
         for client in self._clients:
             await client.close()
 

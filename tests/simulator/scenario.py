@@ -29,9 +29,10 @@ from tests.simulator.tap import Asked, Tap
 
 #: Virtual seconds: for the day's business, then for its end, and for the whole scenario.
 _BUSINESS_S, _SECONDS_MAX = 25.0, 240.0
+_HOLDS_S, _REST_S = 6.0, 0.3
 _DAY_MS = 86_400_000
 _START_MS = 20_000 * _DAY_MS
-_GRACE_MS = 4_000
+_GRACE_MS = 2_500
 _POLL_S = 0.1
 _TROUBLES_SHOWN_MAX = 3
 
@@ -207,8 +208,10 @@ class Scenario:
         await self._until(lambda: all(not r.busy for r in self._registers), _SECONDS_MAX)
         settling = [r.process.start(r.settle(), f"{r.name} settles") for r in self._registers]
         await self._until(lambda: all(task.done() for task in settling), _SECONDS_MAX)
-        # What is due by then must be settled by itself.
-        await asyncio.sleep(plan.rules.hold_max_ms / 1000 + 1.5)
+        # What is held is let go when its time has come, without anybody asking.
+        accounts = installation.postgres.tables.rows["account"]
+        await self._until(lambda: not any(row["held"] for row in accounts.values()), _HOLDS_S)
+        await asyncio.sleep(_REST_S)
         self._say("the world", "at rest")
 
     async def _strike(self, site: Site, at_s: float, name: str) -> None:
