@@ -1,0 +1,158 @@
+"""A whole installation to measure: engines as durable as in production and the server as a process of its own.
+
+Every part can be killed by itself. Everything lies in one folder and listens on free ports of loopback.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import asyncpg
+
+from ledger.journal import migrate
+from ledger.journal.enrolment import NewCard
+from ledger.journal.onboarding import Credentials, onboarding
+from ledger.journal.partitioning import ensure_partitions
+from ledger.journal.postgres import Postgres
+from ledger.programme import Rules
+from protocol import scram, tokens
+from protocol.codes import CardKind, Message
+from protocol.requests import Card
+from server.engines.child import Child
+from server.engines.ports import LOOPBACK, free_port
+from server.engines.postgres import EmbeddedPostgres
+from server.engines.valkey import EmbeddedValkey
+from server.registers.dispatch import token_hash
+from server.secrets import KEY_BYTES, NAMES, VARIABLE_PREFIX, Secrets
+from server.settings_load import PREFIX
+
+CHECKOUT = Path(__file__).parents[2]
+CURRENCY = "EUR"
+#: One minor point for twenty minor units of money.
+RULES = Rules(valid_from_ms=0, earn_rate_bp=500)
+_ACTIVE = 1
+_MODULES = ("server.cli", "server.commands.serving", "server.workers.worker")
+_DRAIN_S = 20.0
+_POLL_S = 0.002
+
+
+def card_of(number: int) -> Card:
+    """Return the card of an account: an EAN-13 of the range 2, which GS1 leaves to the stores themselves."""
+    first12 = f"2{number:011d}"
+    return Card(CardKind.EAN13, first12 + tokens.ean13_check_digit(first12))
+
+
+class Premises:
+    """Engines and server; `settings` are the server's by name, beside those that follow from the engines."""
+
+    def __init__(
+        self, folder: Path, *, postgres_options: dict[str, str] | None = None, settings: dict[str, str] | None = None
+    ) -> None:
+        self.folder = folder
+        self.keys = Secrets(**{name: os.urandom(KEY_BYTES) for name in NAMES})
+        self.secret = secrets.token_urlsafe(24)
+        self.postgres = EmbeddedPostgres(folder / "postgresql", options=postgres_options)
+        self.valkey = EmbeddedValkey(folder / "valkey")
+        self.host, self.port = LOOPBACK, free_port()
+        self.network_id = 0
+        self.partner_id = 0
+        self._admin_port = free_port()
+        self._settings = settings or {}
+        self._server: Child | None = None
+
+    def start_engines(self) -> None:
+        self.postgres.start()
+        self.valkey.start()
+
+    async def found(self, terminals: int) -> None:
+        """Create an empty programme in which so many terminals may do everything; all have the same secret."""
+        await migrate.run(self.postgres.url)
+        await ensure_partitions(Postgres(self.postgres.url), int(self._settings.get("partitions", "1")))
+        made = scram.credentials(self.secret, os.urandom(scram.SALT_BYTES), scram.ITERATIONS)
+        keys = Credentials(made.salt, made.iterations, made.stored_key, made.server_key)
+        everything = [int(op) for op in Message if Message.BALANCE <= op <= Message.REPLACE]
+        async with onboarding(self.postgres.url) as to:
+            self.partner_id = await to.partner("Partner")
+            self.network_id = await to.network(self.partner_id, "Network", CURRENCY)
+            await to.rules(self.network_id, RULES)
+            store = await to.store(self.network_id, "Store")
+            for number in range(terminals):
+                await to.terminal(store, self.terminal(number), everything, keys)
+
+    def terminal(self, number: int) -> str:
+        return f"register-{number}"
+
+    def token(self, card: Card) -> bytes:
+        """Return what the ledger knows the card by."""
+        assert card.token is not None
+        return token_hash(card.token, self.keys.token_key)
+
+    async def enrol(self, cards: Sequence[Card]) -> None:
+        async with onboarding(self.postgres.url) as to:
+            await to.cards(
+                [NewCard(self.token(card), int(card.kind), tokens.masked(card.token or ""), _ACTIVE) for card in cards]
+            )
+
+    def start_server(self) -> None:
+        """Start the server's process and return at once."""
+        values = {
+            **self._settings,
+            "listen_port": str(self.port),
+            "admin_port": str(self._admin_port),
+            "data_dir": str(self.folder),
+            "postgres_url": self.postgres.url,
+            "redis_url": self.valkey.url,
+        }
+        environment = self._environment() | {PREFIX + name.upper(): value for name, value in values.items()}
+        environment |= {VARIABLE_PREFIX + name.upper(): value for name, value in self.keys.to_handover().items()}
+        command = [sys.executable, "-m", "server.cli", "--log-level", "warning", "serve"]
+        self._server = Child(command, self.folder / "server.log", signal.SIGTERM, environment=environment)
+
+    def compile(self) -> None:
+        """Let Python keep its bytecode, as that of an installed server is kept: a cold start is not a first start."""
+        subprocess.run([sys.executable, "-c", f"import {', '.join(_MODULES)}"], env=self._environment(), check=True)
+
+    def _environment(self) -> dict[str, str]:
+        dropped = (PREFIX, "PYTHON")
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
+        return {**kept, "PYTHONPATH": str(CHECKOUT), "PYTHONPYCACHEPREFIX": str(self.folder / "bytecode")}
+
+    @property
+    def server(self) -> Child:
+        assert self._server is not None
+        return self._server
+
+    async def until_listening(self, timeout_s: float = 60.0) -> None:
+        """Return when the server's port accepts connections; it was bound before any worker was ready."""
+        async with asyncio.timeout(timeout_s):
+            while self.server.alive:
+                with suppress(OSError):
+                    _, writer = await asyncio.open_connection(self.host, self.port)
+                    writer.close()
+                    await writer.wait_closed()
+                    return
+                await asyncio.sleep(_POLL_S)
+        raise RuntimeError(f"the server ended: {self.server.last_words()}")
+
+    def stop(self) -> None:
+        """Stop everything that runs."""
+        if self._server is not None:
+            self._server.end((signal.SIGTERM, _DRAIN_S))
+        self.valkey.stop()
+        self.postgres.stop()
+
+    async def fetch(self, sql: str, *values: object) -> list[asyncpg.Record]:
+        """Ask the database itself."""
+        connection = await asyncpg.connect(self.postgres.url)
+        try:
+            return list(await connection.fetch(sql, *values))
+        finally:
+            await connection.close()
