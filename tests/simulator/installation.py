@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
+from functools import cache
 from random import Random
 from typing import Any, cast
 
 from ledger.ledger import Engines, Place
 from ledger.statistics import Statistics
+from server.observation.metrics import Metrics
 from server.settings import Settings
 from server.workers.worker import Worker
 from tests.simulator.loop import Loop, Process
@@ -22,6 +24,12 @@ from tests.simulator.redis_model import RedisModel, SimulatedRedis
 from tests.simulator.register import HOST, PORT
 
 _RESTART_S = (0.1, 0.6)
+
+
+@cache
+def _metrics() -> Metrics:
+    """Return the one set of metrics of this process: nobody looks at it, and it takes a millisecond to make."""
+    return Metrics()
 
 
 class VirtualClock:
@@ -100,6 +108,7 @@ class WorkerProcess:
             here.engines(),
             here.clock,
             here.dice.randbytes,
+            _metrics(),
         )
         here.addresses.append(address)
         await worker.start()

@@ -154,7 +154,7 @@ class SimulatedRegister:
         if dice < 0.12 and len(self._clients) > 1:
             # The same copy over two lines at once.
             await asyncio.gather(self._ask(request, 0), self._again(request, 1))
-        elif dice < 0.22:
+        elif dice < 0.18:
             # The customer walks away in the middle of it.
             asking = asyncio.ensure_future(self._ask(request, 0))
             await asyncio.sleep(self._dice.random() ** 3 * 0.3)
@@ -247,10 +247,13 @@ class SimulatedRegister:
         new, kind = self._id(), dice.random()
         receipt = Receipt(dice.choice((100, 1_000, 5_000, 20_000)), "EUR", "")
         points = dice.choice((1, 10, 50, 100, 500, 1_000))
+        if not history and number < town.active and kind < 0.8:
+            # The first thing that anybody does is to shop.
+            return self._kept(history, EarnRequest(new, ttl_ms, presented, Receipt(20_000, "EUR"), None, self._wall_ms()))
         if kind < 0.05:
             return BalanceRequest(new, ttl_ms, presented)
-        if holds and kind < 0.17:
-            hold = holds[-1] if dice.random() < 0.7 else dice.choice(holds)
+        if holds and kind < 0.19:
+            hold = holds[-1] if dice.random() < 0.85 else dice.choice(holds)
             if dice.random() < 0.7:
                 return self._kept(history, CaptureRequest(new, ttl_ms, presented, hold.request_id, dice.choice((0, 0, 1, 10)), receipt))
             return self._kept(history, ReleaseRequest(new, ttl_ms, presented, hold.request_id))
