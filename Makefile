@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check nightly fix replay mutants hot-card recovery lock image clean
+.PHONY: help run test check nightly faults fix replay mutants hot-card recovery lock image clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ check: $(VENV)/.dev $(VENV)/.project ## format, lint, types, import rules, unit 
 
 nightly: $(VENV)/.dev $(VENV)/.project ## a million property cases instead of a few thousand (hours)
 	@TILLWIRE_PROPERTY_CASES=$${TILLWIRE_PROPERTY_CASES:-1000000} $(BIN)/python -m pytest tests/property --timeout 0
+
+faults: $(VENV)/.dev $(VENV)/.project ## break a whole installation at random for ten minutes and judge it (SEED=n ROUNDS=k)
+	@$(BIN)/python -m tests.campaign $(if $(SEED),--seed $(SEED)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(FAULTS_ARGS)
 
 fix: $(VENV)/.dev $(VENV)/.project ## format, mend what the linter can, write generated pages anew
 	$(BIN)/ruff check --fix --quiet . || true

@@ -234,7 +234,8 @@ def test_the_same_content_refused_as_another_is_flipped() -> None:
 
 
 @pytest.mark.parametrize(
-    ("target", "status"), [("redeem", 2), ("hold", 4), ("earn", 1), ("never", 2), ("capture", 1), ("short", 6)]
+    ("target", "status"),
+    [("redeem", 2), ("hold", 4), ("earn", 1), ("never", 2), ("capture", 1), ("short", 6), ("reverse", 1)],
 )
 def test_a_status_that_was_so_is_sound_and_any_other_is_flipped(target: str, status: int) -> None:
     for told in range(8):
