@@ -9,6 +9,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
 
+from ledger.journal.pulse import Pulse
 from ledger.journal.reader import CardRow, Reader
 from ledger.journal.writer import JournalDown
 from ledger.submission import Submission
@@ -22,9 +23,18 @@ Resolved = Callable[[Submission, int | None], None]
 class CardIndex:
     """Resolves tokens to accounts in batches that form by themselves."""
 
-    def __init__(self, reader: Reader, resolved: Resolved, failed: Callable[[Submission], None], *, entries_max: int,
-                 waiting_max: int) -> None:  # fmt: skip
+    def __init__(
+        self,
+        reader: Reader,
+        pulse: Pulse,
+        resolved: Resolved,
+        failed: Callable[[Submission], None],
+        *,
+        entries_max: int,
+        waiting_max: int,
+    ) -> None:
         self._reader = reader
+        self._pulse = pulse
         self._resolved = resolved
         self._failed = failed
         self._entries_max = entries_max
@@ -52,8 +62,11 @@ class CardIndex:
         self._accounts.pop(token, None)
 
     def resolve(self, submission: Submission) -> bool:
-        """Call back with the account (None = unknown card) when PostgreSQL has told it; False when too many wait."""
-        if self._stopped:
+        """Call back with the account (None = unknown card) when PostgreSQL has told it; False when too many wait.
+
+        While PostgreSQL is away it fails at once.
+        """
+        if self._stopped or self._pulse.away:
             self._failed(submission)
             return True
         if len(self._waiting) >= self._waiting_max:
@@ -72,6 +85,8 @@ class CardIndex:
                 try:
                     rows = await self._reader.cards(list({s.token for s in self._asked}))
                 except JournalDown:
+                    # The others would only learn the same, one time-out later.
+                    self._asked, self._waiting = [*self._asked, *self._waiting], []
                     self._fail_asked()
                 else:
                     self._remember(rows)

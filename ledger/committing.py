@@ -15,9 +15,9 @@ import structlog
 
 from ledger.books import Books
 from ledger.entries import continuous
-from ledger.hot_store import Decided
+from ledger.hot_store import Decided, HotStore
 from ledger.journal.reader import Stored
-from ledger.journal.writer import Writer
+from ledger.journal.writer import JournalDown, Writer
 from ledger.limits import Limits
 from ledger.operations import Outcome
 from ledger.services import Services
@@ -53,6 +53,7 @@ class Committer:
         partition: int,
         mark: int,
         writer: Writer,
+        hot_store: HotStore,
         services: Services,
         limits: Limits,
         books: Books,
@@ -62,6 +63,7 @@ class Committer:
         self.wanted_elsewhere = False
         self._partition = partition
         self._writer = writer
+        self._hot_store = hot_store
         self._services = services
         self._clock = services.clock
         self._limits = limits
@@ -117,23 +119,37 @@ class Committer:
                     async with asyncio.timeout(self._limits.owner_check_s):
                         await self._decided.wait()
                 except TimeoutError:
-                    await self._be_heard()
+                    await self.be_heard()
                     continue
             groups = list(self._groups)
             await self._commit(groups[: continuous([group.decided for group in groups])])
             if self._clock.monotonic_s() - self._heard_at > self._limits.owner_check_s:
-                await self._be_heard()
+                await self.be_heard()
 
-    async def _be_heard(self) -> None:
+    async def be_heard(self) -> None:
         """PostgreSQL ends silent sessions, so speak; and see whether the partition should move to another worker."""
-        self._heard_at = self._clock.monotonic_s()
-        self.wanted_elsewhere = bool(await self._writer.wanted_by())
+        asked_at = self._clock.monotonic_s()
+        with self._services.pulse.call():
+            self.wanted_elsewhere = bool(await self._writer.wanted_by())
+        self._heard_at = asked_at
+
+    def expect_lease(self) -> None:
+        """Raise JournalDown when the partition may have another owner by now.
+
+        What changes something is fenced by its commit. What only reads must not be answered by a former owner, and
+        Redis does not tell one when its heir has no Redis.
+        """
+        silence_s = self._clock.monotonic_s() - self._heard_at
+        if self._writer.disconnected or silence_s > self._limits.owner_silence_s:
+            raise JournalDown("the session that holds the partition's lock may have ended")
 
     async def _commit(self, groups: list[Group]) -> None:
         journaling = self._services.entry_writer.journaling(group.decided for group in groups)
         if journaling.batch.accounts:
             started = self._clock.monotonic_s()
-            vetoed = await self._writer.commit(journaling.batch, self._forget)
+            with self._services.pulse.call():
+                vetoed = await self._writer.commit(journaling.batch, self._forget)
+            self._heard_at = started
             self.committed_mark = journaling.batch.mark
             seconds = self._clock.monotonic_s() - started
             self._services.statistics.committed(len(journaling.batch.entries), seconds, len(vetoed))
@@ -152,7 +168,7 @@ class Committer:
         self._progress.set()
 
     async def _forget(self, accounts: set[int]) -> None:
-        await self._services.hot_store.forget(self._partition, accounts)
+        await self._hot_store.forget(self._partition, accounts)
 
     def _answer_effects(self, groups: list[Group], answers: list[bytes]) -> None:
         """Answer what is journaled now; what was vetoed is looked up."""
@@ -170,6 +186,7 @@ class Committer:
         """Answer decisions without effect; what rests on something vetoed is looked up."""
         greeted = [s.account for group in groups for s, result in group.plain if _greets(s, result)]
         names = await self._services.greetings.names(greeted) if greeted else {}
+        self.expect_lease()
         for group in groups:
             plain, group.plain = group.plain, []
             for submission, result in plain:

@@ -7,11 +7,13 @@ in Redis; as there, a script that fails keeps what it wrote before.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
+from itertools import islice
 from typing import Any
 
 import lupa.lua51
@@ -162,6 +164,18 @@ class EmbeddedRedis:
         )  # fmt: skip
         return [[b"%d-0" % number, list(fields)] for number, fields in records[start:end]]
 
+    def forget_oldest(self, names_max: int, kept: Iterable[Value]) -> None:
+        """Forget the names that were not written for longest, all but `kept`, when there are more than `names_max`.
+
+        Then a tenth more is forgotten, so that this is not done every time.
+        """
+        keep = {_encoded(name) for name in kept}
+        if len(self.data) <= names_max + len(keep):
+            return
+        too_many = len(self.data) - names_max * 9 // 10
+        for name in list(islice((name for name in self.data if name not in keep), too_many)):
+            del self.data[name]
+
     def _command(self, name: bytes, args: list[bytes]) -> Any:
         command = self._commands.get(name)
         if command is None:
@@ -175,7 +189,10 @@ class EmbeddedRedis:
         return value
 
     def _set(self, pairs: list[bytes]) -> bytes:
-        self.data.update(zip(pairs[::2], pairs[1::2], strict=True))
+        for name, value in zip(pairs[::2], pairs[1::2], strict=True):
+            # What was written last stands last, see `forget_oldest`.
+            self.data.pop(name, None)
+            self.data[name] = value
         return b"OK"
 
     def _stream(self, name: bytes) -> Stream:
@@ -210,30 +227,35 @@ class _ConnectionPool:
 
 
 class EmbeddedRedisClient:
-    """An embedded Redis seen as the hot store sees the real one."""
+    """An embedded Redis seen as the hot store sees the real one; every call lets others have their turn first."""
 
     def __init__(self, redis: EmbeddedRedis) -> None:
         self.redis = redis
-        self.connection_pool = _ConnectionPool()
+        self.connection_pool: Any = _ConnectionPool()
 
     async def script_load(self, script: str) -> str:
         """Make a script known; return its SHA-1."""
+        await asyncio.sleep(0)
         return self.redis.script_load(script)
 
     async def evalsha(self, sha: str, numkeys: int, *keys_and_args: Value) -> Any:
         """Run a script. Raises NoScriptError and ResponseError."""
+        await asyncio.sleep(0)
         return self.redis.evalsha(sha, keys_and_args[:numkeys], keys_and_args[numkeys:])
 
     async def delete(self, *names: Value) -> int:
         """Forget names."""
+        await asyncio.sleep(0)
         return self.redis.delete(names)
 
     async def mget(self, keys: Sequence[Value]) -> list[bytes | None]:
         """Return the strings of the names."""
+        await asyncio.sleep(0)
         return self.redis.mget(keys)
 
     async def xrange(self, name: Value, min: Value = "-", max: Value = "+") -> list[tuple[bytes, dict[bytes, bytes]]]:  # noqa: A002 - the client's own names
         """Return the records of a stream."""
+        await asyncio.sleep(0)
         return [
             (record_id, dict(zip(fields[::2], fields[1::2], strict=True)))
             for record_id, fields in self.redis.xrange(name, min, max)
@@ -241,6 +263,7 @@ class EmbeddedRedisClient:
 
     async def ping(self) -> bool:
         """Answer."""
+        await asyncio.sleep(0)
         return True
 
     async def aclose(self) -> None:

@@ -8,24 +8,49 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from typing import Any
+from typing import Any, Protocol
 
 import msgpack
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseError
+from redis.exceptions import NoScriptError, OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
 
 from ledger import decision
 
-#: What a hot store runs its scripts on: the client of a server.
-RedisClient = Redis
 #: Accounts of one script call at most: Redis's Lua takes and passes no more than 8,000 values at once.
 ACCOUNTS_MAX = 2_000
 
 
+class RedisClient(Protocol):
+    """What a hot store runs its scripts on: a server's client, or one of `ledger.embedded_redis`."""
+
+    connection_pool: Any
+
+    def evalsha(self, sha: str, numkeys: int, *keys_and_args: Any) -> Any:
+        """Run a script."""
+
+    def script_load(self, script: Any) -> Any:
+        """Make a script known."""
+
+    def delete(self, *names: Any) -> Any:
+        """Forget names."""
+
+    def mget(self, keys: Any, *args: Any) -> Any:
+        """Return the strings of the names."""
+
+    def xrange(self, name: Any, min: Any = "-", max: Any = "+") -> Any:  # noqa: A002 - the driver's own names
+        """Return the records of a stream."""
+
+    def ping(self) -> Any:
+        """Answer."""
+
+    def aclose(self) -> Any:
+        """Disconnect."""
+
+
 class HotStoreDown(Exception):  # noqa: N818 - it is a state, not an error in this code
-    """Redis cannot be reached or refused; whether the last script was executed is unknown."""
+    """Redis cannot be reached, refused or is full; whether the last script was executed is unknown."""
 
 
 class HeadMismatch(Exception):  # noqa: N818 - it is a state, not an error in this code
@@ -33,7 +58,7 @@ class HeadMismatch(Exception):  # noqa: N818 - it is a state, not an error in th
 
 
 class ScriptFailed(Exception):  # noqa: N818 - the sibling of the two above
-    """The script itself failed, before it wrote anything: a bug in Lua, a state that is none, or Redis is full."""
+    """The script itself failed, before it wrote anything: a bug in Lua, or a state that is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +110,14 @@ def connect(redis_url: str, *, timeout_s: float) -> RedisClient:
 class HotStore:
     """The hot copy of all accounts of this installation. No call is ever repeated by the driver."""
 
-    def __init__(self, redis: RedisClient, *, timeout_s: float) -> None:
+    def __init__(self, redis: RedisClient, *, timeout_s: float | None) -> None:
+        """Take a client, and what one call may take; None for one that cannot hang."""
         self._redis = redis
         self._timeout_s = timeout_s
         self._decide = _Script(decision.source(with_shell=True))
         self._claim = _Script(lua("claim"))
         self._reset = _Script(lua("reset"))
+        self._probe = _Script(lua("probe"))
 
     @classmethod
     def at(cls, redis_url: str, *, timeout_s: float) -> HotStore:
@@ -108,7 +135,7 @@ class HotStore:
 
         Raises HeadMismatch and ScriptFailed (nothing happened) and HotStoreDown (unknown).
         """
-        keys = [*_partition_keys(partition), *(_account_key(partition, account) for account in accounts)]
+        keys = [*partition_keys(partition), *(_account_key(partition, account) for account in accounts)]
         drop_before = f"{committed_mark + 1}-0" if committed_mark else ""
         reply = await self._run(self._decide, keys, [str(head), drop_before, pack(batch)])
         if not reply[0]:
@@ -118,14 +145,14 @@ class HotStore:
 
     async def claim(self, partition: int, epoch: int, generation: int, mark: int) -> list[Decided] | None:
         """Fence former owners; return the decisions behind the committed `mark`, None if Redis cannot be trusted."""
-        reply = await self._run(self._claim, _partition_keys(partition), [epoch, generation, mark])
+        reply = await self._run(self._claim, partition_keys(partition), [epoch, generation, mark])
         if not reply[0]:
             return None
         return [Decided(mark + i, *unpack(blob)) for i, blob in enumerate(reply[2], start=1)]
 
     async def reset(self, partition: int, head: PartitionHead) -> None:
         """Begin with nothing remembered: every account is loaded from PostgreSQL when it is asked for."""
-        await self._run(self._reset, _partition_keys(partition), [str(head)])
+        await self._run(self._reset, partition_keys(partition), [str(head)])
 
     async def forget(self, partition: int, accounts: Iterable[int]) -> None:
         """Drop accounts, so that they are loaded from PostgreSQL when they are asked for. Raises HotStoreDown."""
@@ -135,7 +162,7 @@ class HotStore:
         self, partition: int, accounts: Sequence[int]
     ) -> tuple[PartitionHead | None, dict[int, tuple[int, Any]]]:
         """Return the partition's head, and link and state array of each account that is present and valid."""
-        keys = [_partition_keys(partition)[0], *(_account_key(partition, account) for account in accounts)]
+        keys = [partition_keys(partition)[0], *(_account_key(partition, account) for account in accounts)]
         head_text, *values = await self._guard(self._redis.mget(keys))
         if head_text is None:
             return None, {}
@@ -149,12 +176,19 @@ class HotStore:
 
     async def undelivered(self, partition: int, mark: int) -> list[Decided]:
         """Return the outbox records behind a committed mark without taking the partition over."""
-        records = await self._guard(self._redis.xrange(_partition_keys(partition)[1], min=f"{mark + 1}-0"))
+        records = await self._guard(self._redis.xrange(partition_keys(partition)[1], min=f"{mark + 1}-0"))
         return [Decided(int(name.split(b"-")[0]), *unpack(fields[b"b"])) for name, fields in records]
 
     async def ping(self) -> None:
         """Return when Redis answers, else raise HotStoreDown."""
         await self._guard(self._redis.ping())
+
+    async def probe(self, partition: int) -> None:
+        """Return when a script could write to the partition, else raise HotStoreDown."""
+        try:
+            await self._run(self._probe, [f"tillwire:{{{partition}}}:probe"], [])
+        except ScriptFailed as failure:
+            raise HotStoreDown(str(failure)) from failure
 
     async def _run(self, script: _Script, keys: Sequence[str], args: Sequence[Any]) -> Any:
         try:
@@ -162,7 +196,10 @@ class HotStore:
         except NoScriptError:
             # The script cache does not survive a restart; nothing was executed, so loading and running it is safe.
             await self._guard(self._redis.script_load(script.text))
+        try:
             return await self._guard(self._redis.evalsha(script.sha, len(keys), *keys, *args))
+        except NoScriptError as error:
+            raise HotStoreDown("it forgets scripts as soon as they are loaded") from error
 
     async def _guard(self, call: Any) -> Any:
         try:
@@ -174,6 +211,9 @@ class HotStore:
             if isinstance(error, ReadOnlyError):
                 # It became a replica: only a new connection may find the primary.
                 await self._redis.connection_pool.disconnect()
+            elif isinstance(error, OutOfMemoryError):
+                # Told by the script as well, but it is Redis that is in trouble.
+                pass
             elif isinstance(error, ResponseError) and "user_script" in str(error):
                 raise ScriptFailed(str(error)) from error
             raise HotStoreDown(str(error)) from error
@@ -191,7 +231,8 @@ def lua(name: str) -> str:
     return resources.files("ledger").joinpath("lua", f"{name}.lua").read_text("utf-8")
 
 
-def _partition_keys(partition: int) -> list[str]:
+def partition_keys(partition: int) -> list[str]:
+    """Return the names of a partition's head and outbox."""
     # The hash tag keeps all keys of a partition on one node of a cluster.
     return [f"tillwire:{{{partition}}}:head", f"tillwire:{{{partition}}}:outbox"]
 

@@ -14,14 +14,17 @@ from ledger.greetings import Greetings
 from ledger.hot_store import HotStore, RedisClient
 from ledger.journal.partitioning import ensure_partitions
 from ledger.journal.postgres import Postgres
+from ledger.journal.pulse import Pulse
 from ledger.journal.reader import Reader
 from ledger.journal.writer import JournalDown
 from ledger.limits import Limits
 from ledger.operations import Operation, Outcome
 from ledger.partition import Partition
 from ledger.programme import Programme, Terminal
+from ledger.provisional import ProvisionalBalances
 from ledger.rendering import Renderer
 from ledger.services import Services
+from ledger.standby import StandbyStores
 from ledger.statistics import Statistics
 from ledger.submission import Refusal, Submission
 from ledger.truth import TruthReader
@@ -73,11 +76,16 @@ class Ledger:
         self._owners: dict[int, str] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._hot_store = HotStore(engines.redis, timeout_s=limits.redis_timeout_s)
+        self._pulse = Pulse(clock, silence_s=limits.journal_silence_s)
         self._reader = Reader(
-            engines.postgres, connections_max=limits.postgres_readers_max, timeout_s=limits.postgres_timeout_s
+            engines.postgres,
+            self._pulse,
+            connections_max=limits.postgres_readers_max,
+            timeout_s=limits.postgres_timeout_s,
         )
         self._card_index = CardIndex(
             self._reader,
+            self._pulse,
             self._resolved,
             self._refuse_unavailable,
             entries_max=limits.card_index_entries_max,
@@ -85,6 +93,8 @@ class Ledger:
         )
         services = Services(
             hot_store=self._hot_store,
+            standby_stores=StandbyStores(accounts_max=limits.standby_accounts_max),
+            pulse=self._pulse,
             reader=self._reader,
             truth_reader=TruthReader(self._reader, renderer, self._partner_of, clock, lambda: self.programme.days),
             renderer=renderer,
@@ -101,12 +111,14 @@ class Ledger:
             days=lambda: self.programme.days,
             resolve_afresh=self._resolve_afresh,
         )
+        self._provisional = ProvisionalBalances(services, limits)
         self._partitions = [
             Partition(
                 number,
                 place.address,
                 engines.postgres,
                 services,
+                self._provisional,
                 limits,
                 by_plan=number % place.workers == place.index,
             )
@@ -120,7 +132,7 @@ class Ledger:
         """
         await ensure_partitions(self._postgres, self._limits.partitions, timeout_s=self._limits.postgres_timeout_s)
         await self._load_programme()
-        works = [self._card_index.run, self._refresh_forever, *(p.run for p in self._partitions)]
+        works = [self._card_index.run, self._provisional.run, self._refresh_forever, *(p.run for p in self._partitions)]
         self._tasks = [asyncio.create_task(work(), name=work.__qualname__) for work in works]
 
     async def stop(self, drain_timeout_s: float) -> None:
@@ -128,7 +140,7 @@ class Ledger:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(drain_timeout_s):
                 # A submission goes back and forth between the card index and partitions, so all must rest at once.
-                while not (self._card_index.idle and all(p.idle for p in self._partitions)):  # noqa: ASYNC110
+                while not self._idle:  # noqa: ASYNC110
                     await asyncio.sleep(_DRAIN_POLL_S)
         tasks, self._tasks = self._tasks, []
         for task in tasks:
@@ -137,6 +149,10 @@ class Ledger:
             await asyncio.wait(tasks)
         await self._reader.close()
         await self._hot_store.close()
+
+    @property
+    def _idle(self) -> bool:
+        return self._card_index.idle and self._provisional.idle and all(p.idle for p in self._partitions)
 
     async def failed(self) -> None:
         """Wait until a task of the ledger ends by a bug and raise what ended it."""
@@ -229,6 +245,7 @@ class Ledger:
         partitions = {
             str(p.number): {
                 "serving": p.serving,
+                "standby": p.standby,
                 "owner": self._owners.get(p.number, ""),
                 "trouble": p.trouble,
                 "backlog": p.backlog,

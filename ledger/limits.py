@@ -31,6 +31,15 @@ class Limits:
     #: Time given to one Redis or PostgreSQL call.
     redis_timeout_s: float = 2.0
     postgres_timeout_s: float = 5.0
+    #: How often a Redis that was lost is asked whether it is back, and for how long it must answer before it is used
+    #: again: at first, and at most, when it is lost again and again.
+    redis_probe_interval_s: float = 0.5
+    redis_steady_s: float = 1.0
+    redis_steady_max_s: float = 60.0
+    #: Accounts of a partition that its owner remembers while Redis is away.
+    standby_accounts_max: int = 50_000
+    #: Silence of PostgreSQL, with something asked of it, after which it counts as away.
+    journal_silence_s: float = 2.0
     #: Connections for reading from PostgreSQL (every owned partition has one more for writing).
     postgres_readers_max: int = 8
     #: How often an owner is heard by PostgreSQL, and after which silence it loses its partitions.

@@ -1,21 +1,26 @@
 """The life of one partition in one worker: become its owner, catch up, serve, lose it or hand it over.
 
 Whatever goes wrong, the way back is the same: take the lock, begin a new epoch in PostgreSQL, fence Redis, journal what
-the outbox holds behind the committed mark, or void what Redis remembers, and serve again.
+the outbox holds behind the committed mark, or void what Redis remembers, and serve again. While Redis is away an epoch
+has its hot store in this worker's memory, and ends when Redis is back.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
+from enum import Enum
 
 import structlog
 
-from ledger.hot_store import Decided, HeadMismatch, HotStoreDown, PartitionHead, ScriptFailed
+from ledger.hot_store import Decided, HeadMismatch, HotStore, HotStoreDown, PartitionHead, ScriptFailed
 from ledger.journal.postgres import Postgres
-from ledger.journal.writer import Fenced, JournalDown, Writer
+from ledger.journal.writer import Claim, Fenced, JournalDown, Writer
 from ledger.limits import Limits
 from ledger.pipeline import Pipeline
+from ledger.provisional import LastServed, ProvisionalBalances
+from ledger.redis_watch import RedisWatch
 from ledger.services import Services
 from ledger.submission import Refusal, Submission
 
@@ -26,11 +31,27 @@ _IDLE_POLL_S = 0.01
 _TROUBLE = (HotStoreDown, HeadMismatch, ScriptFailed, JournalDown, Fenced)
 
 
+class _Keeping(Enum):
+    """What happens to submissions that come when nothing decides them."""
+
+    NOTHING = "refused"
+    FOR_A_MOMENT = "kept until recovery_patience_s is over"
+    UNTIL_NEXT_EPOCH = "kept, since this worker is about to go on with another hot store"
+
+
 class Partition:
     """One partition as this worker sees it."""
 
     def __init__(
-        self, number: int, owner: str, postgres: Postgres, services: Services, limits: Limits, *, by_plan: bool
+        self,
+        number: int,
+        owner: str,
+        postgres: Postgres,
+        services: Services,
+        provisional: ProvisionalBalances,
+        limits: Limits,
+        *,
+        by_plan: bool,
     ) -> None:
         self.number = number
         self.by_plan = by_plan
@@ -38,65 +59,70 @@ class Partition:
         self._owner = owner
         self._postgres = postgres
         self._services = services
+        self._provisional = provisional
         self._limits = limits
+        self._redis = RedisWatch(lambda: services.hot_store.probe(number), services.clock, limits)
         self._pipeline: Pipeline | None = None
         self._handing_over = False
-        self._in_doubt: list[Submission] = []
+        self._keeping = _Keeping.NOTHING
+        self._kept: list[Submission] = []
         self._patience: asyncio.TimerHandle | None = None
+        self._last_served: LastServed | None = None
 
     @property
     def serving(self) -> bool:
-        """Return whether this worker decides the partition right now."""
-        return self._pipeline is not None and not self._handing_over
+        """Return whether this worker decides the partition right now, or is about to go on in another hot store."""
+        going_on = self._pipeline is not None or self._keeping is _Keeping.UNTIL_NEXT_EPOCH
+        return going_on and not self._handing_over
+
+    @property
+    def standby(self) -> bool:
+        """Return whether this worker decides the partition in its own memory."""
+        return self._pipeline is not None and self._pipeline.hot_store is not self._services.hot_store
 
     @property
     def idle(self) -> bool:
         """Return whether everything submitted so far is answered."""
-        return not self._in_doubt and (self._pipeline is None or self._pipeline.idle)
+        return not self._kept and (self._pipeline is None or self._pipeline.idle)
 
     @property
     def backlog(self) -> int:
         """Return how many submissions wait to be decided."""
-        return self._pipeline.backlog if self._pipeline else len(self._in_doubt)
+        return len(self._kept) + (self._pipeline.backlog if self._pipeline else 0)
 
     def submit(self, submission: Submission) -> None:
         """Take a submission or refuse it at once."""
-        if self._pipeline is not None and not self._handing_over:
-            self._pipeline.submit(submission)
-        elif self._patience is not None and len(self._in_doubt) < self._limits.queue_requests_max:
-            self._in_doubt.append(submission)
+        if self._keeping is _Keeping.NOTHING:
+            if self._pipeline is None or self._handing_over or self._services.pulse.silent:
+                self._refuse(submission)
+            else:
+                self._pipeline.submit(submission)
+        elif len(self._kept) < self._limits.queue_requests_max:
+            self._kept.append(submission)
         else:
-            self._refuse(submission)
+            submission.reply_to.refuse(submission.request_id, Refusal.BUSY, self._limits.busy_retry_after_ms)
 
     async def run(self) -> None:
         """Own and serve the partition whenever possible, until cancelled."""
         try:
             while True:
-                await self._one_epoch()
-                await asyncio.sleep(self._pause_s() if self._patience is None else _RETRY_S)
+                await self._own_it()
+                await asyncio.sleep(self._pause_s() if self._keeping is _Keeping.NOTHING else _RETRY_S)
         finally:
             self._give_up()
 
     def _pause_s(self) -> float:
         return self._limits.acquire_interval_s if self.by_plan else self._limits.takeover_interval_s
 
-    async def _one_epoch(self) -> None:
+    async def _own_it(self) -> None:
         """Serve from taking the lock to losing it or handing it over."""
         writer: Writer | None = None
-        pipeline: Pipeline | None = None
         try:
-            writer = await Writer.try_open(
-                self._postgres,
-                self.number,
-                timeout_s=self._limits.postgres_timeout_s,
-                idle_timeout_s=self._limits.owner_silence_s,
-            )
+            writer = await self._open()
             if writer is None:
-                self.trouble = "owned by another worker"
                 return
-            head = await self._catch_up(writer)
-            pipeline = self._serve_with(Pipeline(self.number, head, writer, self._services, self._limits))
-            await self._until_handed_over(pipeline)
+            while not self._handing_over:
+                await self._one_epoch(writer)
             await writer.close()
         except BaseExceptionGroup as group:
             if group.split(_TROUBLE)[1] is not None:
@@ -105,9 +131,6 @@ class Partition:
         except _TROUBLE as trouble:
             self._note(trouble)
         finally:
-            self._pipeline = None
-            if pipeline is not None:
-                self._keep_for_a_moment(pipeline.leftovers())
             if self._handing_over:
                 # The other worker shall have it, so nothing waits here for a second try.
                 self._handing_over = False
@@ -115,50 +138,100 @@ class Partition:
             if writer is not None:
                 writer.terminate()
 
-    def _serve_with(self, pipeline: Pipeline) -> Pipeline:
-        in_doubt, self._in_doubt = self._in_doubt, []
-        self._pipeline, self.trouble = pipeline, ""
-        self._lose_patience()
-        for submission in in_doubt:
-            pipeline.enqueue(submission)
-        return pipeline
+    async def _open(self) -> Writer | None:
+        try:
+            with self._services.pulse.call():
+                writer = await Writer.try_open(
+                    self._postgres,
+                    self.number,
+                    timeout_s=self._limits.postgres_timeout_s,
+                    idle_timeout_s=self._limits.owner_silence_s,
+                )
+        except JournalDown:
+            # It is not only this connection that was lost: nobody shall wait for PostgreSQL.
+            self._give_up()
+            raise
+        if writer is None:
+            self.trouble = "owned by another worker"
+            self._last_served = None
+        return writer
 
-    async def _until_handed_over(self, pipeline: Pipeline) -> None:
+    async def _one_epoch(self, writer: Writer) -> None:
+        """Serve with one hot store, until the partition is handed over or Redis is back."""
+        try:
+            hot_store, head = await self._catch_up(writer)
+            pipeline = Pipeline(self.number, head, writer, hot_store, self._services, self._limits)
+            # The lease of the lock begins with an answer of PostgreSQL, however long Redis took.
+            await pipeline.be_heard()
+        except BaseException:
+            if self._keeping is _Keeping.UNTIL_NEXT_EPOCH:
+                self._keep_for_a_moment()
+            raise
+        self._serve_with(pipeline)
+        try:
+            await self._until_it_ends(pipeline)
+        except BaseException:
+            self._keep_for_a_moment()
+            raise
+        finally:
+            self._pipeline = None
+            self._kept[:0] = pipeline.leftovers()
+            self._last_served = LastServed(self.number, hot_store, pipeline.head)
+
+    def _serve_with(self, pipeline: Pipeline) -> None:
+        kept, self._kept = self._kept, []
+        self._stop_keeping()
+        self._pipeline = pipeline
+        if not self.standby:
+            self.trouble = ""
+        for submission in kept:
+            pipeline.enqueue(submission)
+
+    async def _until_it_ends(self, pipeline: Pipeline) -> None:
         running = asyncio.ensure_future(pipeline.run())
+        back = asyncio.ensure_future(self._redis.until_back()) if self.standby else None
+        watched = {running} if back is None else {running, back}
         try:
             while self.by_plan or not pipeline.wanted_elsewhere:
-                await asyncio.wait([running], timeout=self._limits.owner_check_s)
+                await asyncio.wait(watched, timeout=self._limits.owner_check_s, return_when=asyncio.FIRST_COMPLETED)
                 if running.done():
                     running.result()
+                if back is not None and back.done():
+                    back.result()
+                    # New submissions are kept from here on, and what is not decided yet goes with them.
+                    self._keeping = _Keeping.UNTIL_NEXT_EPOCH
+                    pipeline.stop_deciding()
+                    await self._until(running, lambda: pipeline.at_rest)
+                    return
             # From here on new submissions are refused; what is under way is finished before the lock goes.
             self._handing_over = True
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._limits.postgres_timeout_s):
-                    # Idleness has many sources and matters to a drain only, so it is polled.
-                    while not pipeline.idle and not running.done():  # noqa: ASYNC110
-                        await asyncio.sleep(_IDLE_POLL_S)
-            if running.done():
-                running.result()
+            await self._until(running, lambda: pipeline.idle)
         finally:
-            running.cancel()
-            await asyncio.wait([running])
+            for task in watched:
+                task.cancel()
+            await asyncio.wait(watched)
 
-    def _keep_for_a_moment(self, leftovers: list[Submission]) -> None:
-        """Keep what has no answer for a quick second try; when that takes too long, everybody is told."""
-        self._in_doubt = leftovers
-        self._lose_patience()
-        self._patience = asyncio.get_running_loop().call_later(self._limits.recovery_patience_s, self._give_up)
+    async def _until(self, running: asyncio.Future[None], reached: Callable[[], bool]) -> None:
+        """Wait, within `postgres_timeout_s`, for a pipeline to come to a state."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._limits.postgres_timeout_s):
+                # These states have many sources and matter at an epoch's end only, so they are polled.
+                while not reached() and not running.done():  # noqa: ASYNC110
+                    await asyncio.sleep(_IDLE_POLL_S)
+        if running.done():
+            running.result()
 
-    def _lose_patience(self) -> None:
-        if self._patience is not None:
-            self._patience.cancel()
-            self._patience = None
-
-    async def _catch_up(self, writer: Writer) -> PartitionHead:
+    async def _catch_up(self, writer: Writer) -> tuple[HotStore, PartitionHead]:
         """Begin an epoch: journal what was decided before it, or start with an empty hot store."""
+        with self._services.pulse.call():
+            claim = await writer.claim(self._owner)
+        self._services.statistics.epochs += 1
+        if self._redis.away:
+            return await self._stand_in(writer, claim)
+        return self._services.hot_store, await self._take_over(writer, claim)
+
+    async def _take_over(self, writer: Writer, claim: Claim) -> PartitionHead:
         hot_store, statistics = self._services.hot_store, self._services.statistics
-        claim = await writer.claim(self._owner)
-        statistics.epochs += 1
         decided = await hot_store.claim(self.number, claim.epoch, claim.generation, claim.mark)
         if decided is not None and await self._journal_rest(writer, decided):
             log.info("partition taken", partition=self.number, epoch=claim.epoch, caught_up=len(decided))
@@ -170,6 +243,17 @@ class Partition:
         say = log.warning if claim.mark else log.info
         say("partition taken without what Redis remembered", partition=self.number, epoch=claim.epoch)
         return head
+
+    async def _stand_in(self, writer: Writer, claim: Claim) -> tuple[HotStore, PartitionHead]:
+        """Begin an epoch without Redis. Whatever it remembers when it is back was not told to anybody, and is void."""
+        head = PartitionHead(claim.epoch, await writer.void_generation(), claim.mark)
+        hot_store = self._services.standby_stores.make()
+        await hot_store.reset(self.number, head)
+        statistics = self._services.statistics
+        statistics.generations_voided += 1
+        statistics.standby_epochs += 1
+        log.warning("partition taken on standby", partition=self.number, epoch=claim.epoch, trouble=self.trouble)
+        return hot_store, head
 
     async def _journal_rest(self, writer: Writer, decided: list[Decided]) -> bool:
         """Journal what a former owner decided; return False when PostgreSQL vetoed some, so that Redis is wrong."""
@@ -185,21 +269,45 @@ class Partition:
         await self._services.hot_store.forget(self.number, accounts)
 
     def _note(self, trouble: BaseException) -> None:
+        """Remember why an epoch ended, and by that how the next one begins."""
         first = trouble
         while isinstance(first, BaseExceptionGroup):
             first = first.exceptions[0]
         self.trouble = f"{_PLAIN_WORDS[type(first)]}: {first}" if str(first) else _PLAIN_WORDS[type(first)]
         log.warning("partition lost", partition=self.number, trouble=self.trouble)
+        if isinstance(first, HotStoreDown | ScriptFailed):
+            self._redis.lost()
+        elif isinstance(first, Fenced):
+            self._last_served = None
+
+    # ---- what has no answer
+
+    def _keep_for_a_moment(self) -> None:
+        """Keep what has no answer for a quick second try; when that takes too long, everybody is told."""
+        self._stop_keeping()
+        self._keeping = _Keeping.FOR_A_MOMENT
+        self._patience = asyncio.get_running_loop().call_later(self._limits.recovery_patience_s, self._give_up)
+
+    def _stop_keeping(self) -> None:
+        self._keeping = _Keeping.NOTHING
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
 
     def _give_up(self) -> None:
         """Tell everybody who waits for the recovery; does nothing when it has succeeded."""
-        self._lose_patience()
-        in_doubt, self._in_doubt = self._in_doubt, []
-        for submission in in_doubt:
+        self._stop_keeping()
+        kept, self._kept = self._kept, []
+        for submission in kept:
             self._refuse(submission)
 
     def _refuse(self, submission: Submission) -> None:
-        submission.reply_to.refuse(submission.request_id, Refusal.UNAVAILABLE, self._limits.busy_retry_after_ms)
+        """Say UNAVAILABLE, unless it is a balance that can be told without PostgreSQL."""
+        last = self._last_served
+        if self._pipeline is not None:
+            last = LastServed(self.number, self._pipeline.hot_store, self._pipeline.head)
+        if not (self._services.pulse.away and self._provisional.ask(submission, last)):
+            submission.reply_to.refuse(submission.request_id, Refusal.UNAVAILABLE, self._limits.busy_retry_after_ms)
 
 
 _PLAIN_WORDS: dict[type[BaseException], str] = {

@@ -13,11 +13,11 @@ import structlog
 
 from ledger.books import Books
 from ledger.committing import Committer, Group
-from ledger.entries import Memo
-from ledger.hot_store import ACCOUNTS_MAX, Decided, PartitionHead, ScriptFailed
+from ledger.hot_store import ACCOUNTS_MAX, Decided, HotStore, PartitionHead, ScriptFailed
 from ledger.journal.writer import Writer
 from ledger.limits import Limits
 from ledger.operations import Operation, Outcome
+from ledger.positional import positional
 from ledger.services import Services
 from ledger.submission import Refusal, Submission
 from ledger.truth import NEED_TRUTH, Truth
@@ -35,20 +35,32 @@ log = structlog.get_logger(__name__)
 class Pipeline:
     """Decides and journals one partition until an engine fails or the partition is handed over."""
 
-    def __init__(self, partition: int, head: PartitionHead, writer: Writer, services: Services, limits: Limits) -> None:
+    def __init__(
+        self,
+        partition: int,
+        head: PartitionHead,
+        writer: Writer,
+        hot_store: HotStore,
+        services: Services,
+        limits: Limits,
+    ) -> None:
+        self.hot_store = hot_store
+        self.head = head
         self._partition = partition
-        self._head = head
         self._services = services
         self._limits = limits
         self._queue: deque[Submission] = deque()
         self._in_flight: list[Submission] = []
         self._one_by_one = 0
+        self._stopped = False
         self._work = asyncio.Event()
         self._waiting_room = WaitingRoom(
             services.truth_reader, limits, services.statistics, self._work.set, self._refuse_unavailable
         )
         self._books = Books(self._waiting_room.freed)
-        self._committer = Committer(partition, head.mark, writer, services, limits, self._books, self._waiting_room)
+        self._committer = Committer(
+            partition, head.mark, writer, hot_store, services, limits, self._books, self._waiting_room
+        )
 
     @property
     def backlog(self) -> int:
@@ -64,6 +76,20 @@ class Pipeline:
     def idle(self) -> bool:
         """Return whether everything submitted is answered."""
         return not self._queue and self._waiting_room.empty and self._committer.idle and self._books.idle
+
+    @property
+    def at_rest(self) -> bool:
+        """Return whether everything decided is committed and answered, whatever waits to be decided."""
+        return not self._in_flight and self._committer.idle
+
+    def stop_deciding(self) -> None:
+        """Decide nothing more; what is decided is committed and answered."""
+        self._stopped = True
+        self._work.set()
+
+    async def be_heard(self) -> None:
+        """Ask PostgreSQL something. Raises JournalDown; its answer says that the lock is held."""
+        await self._committer.be_heard()
 
     def submit(self, submission: Submission) -> None:
         """Take a submission, or refuse it as BUSY when too many wait already."""
@@ -96,11 +122,13 @@ class Pipeline:
     # ---- deciding
 
     async def _decide_forever(self) -> None:
-        while True:
+        while not self._stopped:
             if not self._queue and not self._waiting_room.has_truth:
                 self._work.clear()
                 await self._work.wait()
             await self._committer.room()
+            if self._stopped:
+                return
             batch = _Batch(self._services)
             self._fill(batch, 1 if self._one_by_one else min(self._limits.batch_requests_max, ACCOUNTS_MAX))
             if batch.size:
@@ -135,14 +163,15 @@ class Pipeline:
     async def _decide(self, batch: _Batch) -> None:
         self._in_flight = batch.submissions
         try:
-            decided = await self._services.hot_store.decide(
-                self._partition, self._head, self._committer.committed_mark, batch.accounts, batch.packable()
+            decided = await self.hot_store.decide(
+                self._partition, self.head, self._committer.committed_mark, batch.accounts, batch.packable()
             )
         except ScriptFailed as failure:
             self._isolate(batch, failure)
             return
         self._one_by_one = max(0, self._one_by_one - batch.size)
-        self._head = PartitionHead(self._head.epoch, self._head.generation, decided.mark)
+        self._committer.expect_lease()
+        self.head = PartitionHead(self.head.epoch, self.head.generation, decided.mark)
         self._services.statistics.decided(len(batch.submissions))
         self._sort(decided, batch.submissions)
         self._in_flight = []
@@ -246,16 +275,10 @@ class _Batch:
         """Add a request, with what PostgreSQL told for it."""
         context: Any = truth.contexts.get(submission.request_id, False) if truth else False
         new_card_state = truth.new_card_states.get(submission.request_id, 0) if truth else 0
-        s = submission
-        request = (
-            s.op, s.request_id or False, s.token or False, s.terminal_id, s.partner_id, self._now_ms, self._today,
-            s.permitted, s.currency_ok, s.time_ok, s.points, s.amount, s.eligible, s.partial, s.target or False,
-            s.hold_ms, s.terminal_room, s.active_day, s.expiry_day, s.new_token or False, new_card_state, context,
-            Memo.of(s).packed(), s.sale_ms or self._now_ms,
-        )  # fmt: skip
-        terms = self._terms.setdefault(s.terms, len(self._terms) + 1)
-        self.items.append((self._index(s.account), terms, request))
-        self.submissions.append(s)
+        request = positional(submission, self._now_ms, self._today, context, new_card_state)
+        terms = self._terms.setdefault(submission.terms, len(self._terms) + 1)
+        self.items.append((self._index(submission.account), terms, request))
+        self.submissions.append(submission)
 
     def packable(self) -> list[Any]:
         """Return the batch for the script."""

@@ -27,5 +27,8 @@ class Renderer(Protocol):
         1970 (HOLD), else 0. `greeting` is given for BALANCE alone, because it is personal and must not be stored.
         """
 
+    def provisional(self, outcome: int, balance: Sequence[int]) -> bytes:
+        """Return the body of a BALANCE that was decided without the journal, so that it says of itself."""
+
     def status(self, state: int, original_body: bytes | None) -> bytes:
         """Return the body that tells what became of a request; `original_body` is the stored answer."""

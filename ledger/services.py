@@ -10,8 +10,10 @@ from ledger.clock import Clock
 from ledger.entries import EntryWriter
 from ledger.greetings import Greetings
 from ledger.hot_store import HotStore
+from ledger.journal.pulse import Pulse
 from ledger.journal.reader import Reader
 from ledger.rendering import Renderer
+from ledger.standby import StandbyStores
 from ledger.statistics import Statistics
 from ledger.submission import Submission
 from ledger.truth import TruthReader
@@ -19,9 +21,14 @@ from ledger.truth import TruthReader
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """Engines, rendering, clock and days; `resolve_afresh` sends a submission its whole way again, card first."""
+    """Engines, rendering, clock and days; `resolve_afresh` sends a submission its whole way again, card first.
+
+    `hot_store` is Redis; an epoch may have another one, of `standby_stores`.
+    """
 
     hot_store: HotStore
+    standby_stores: StandbyStores
+    pulse: Pulse
     reader: Reader
     truth_reader: TruthReader
     renderer: Renderer

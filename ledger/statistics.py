@@ -20,6 +20,8 @@ class Statistics:
     recovered_batches: int = 0
     epochs: int = 0
     generations_voided: int = 0
+    standby_epochs: int = 0
+    provisional_balances: int = 0
 
     def decided(self, requests: int) -> None:
         """Count one batch decided in Redis."""

@@ -16,6 +16,7 @@ NO_DETAIL: Final = b"\xc0"
 """The packed detail of an operation that has none: nil."""
 
 _BODY_FIELDS: Final = 6
+_PROVISIONAL: Final = 1
 _FIVE_ELEMENTS: Final = b"\x95"
 _SIX_ELEMENTS: Final = b"\x96"
 _TWO_ELEMENTS: Final = b"\x92"
@@ -53,6 +54,11 @@ def encode_body(
 def balance_detail(greeting: str | None) -> bytes:
     """Return the packed detail of a BALANCE answer; the greeting is personal data, hence never in a stored body."""
     return _pack((greeting,))
+
+
+def provisional_detail() -> bytes:
+    """Return the packed detail of a BALANCE that was answered without the journal; it has no greeting."""
+    return _pack((None, True))
 
 
 def hold_detail(hold_until_ms: int) -> bytes:
@@ -109,6 +115,16 @@ class Answer:
         """The member's name in a BALANCE answer, if the programme allows it."""
         name = array(self.detail, "detail", None, 1)[0]
         return None if name is None else text(name, "detail.greeting", None, 0, GREETING_CHARACTERS_MAX)
+
+    @property
+    def provisional(self) -> bool:
+        """Whether a BALANCE was answered without the journal, so that it may still change by what was under way."""
+        fields = () if self.detail is None else array(self.detail, "detail", None, 1)
+        if len(fields) <= _PROVISIONAL:
+            return False
+        if type(fields[_PROVISIONAL]) is not bool:
+            raise Malformed("detail.provisional", "must be a boolean", None)
+        return bool(fields[_PROVISIONAL])
 
     @property
     def hold_until_ms(self) -> int:

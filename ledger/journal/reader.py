@@ -11,6 +11,7 @@ import asyncpg
 
 from ledger.business_day import BusinessDay
 from ledger.journal.postgres import Postgres
+from ledger.journal.pulse import Pulse
 from ledger.journal.statements import statement
 from ledger.journal.writer import DOWN, JournalDown
 from ledger.programme import Network, Programme, Rules, Terminal
@@ -47,8 +48,9 @@ class CardRow:
 class Reader:
     """Reads from PostgreSQL through a small pool. Every method raises JournalDown when PostgreSQL does not answer."""
 
-    def __init__(self, postgres: Postgres, *, connections_max: int, timeout_s: float) -> None:
+    def __init__(self, postgres: Postgres, pulse: Pulse, *, connections_max: int, timeout_s: float) -> None:
         self._postgres = postgres
+        self._pulse = pulse
         self._connections_max = connections_max
         self._timeout_s = timeout_s
         self._pool: asyncpg.Pool | None = None
@@ -130,14 +132,15 @@ class Reader:
 
     async def _fetch(self, name: str, *args: Any) -> list[asyncpg.Record]:
         try:
-            if self._pool is None:
-                self._pool = await self._postgres.pool(
-                    connections_max=self._connections_max,
-                    timeout_s=self._timeout_s,
-                    application_name="tillwire-reader",
-                )
-            async with self._pool.acquire(timeout=self._timeout_s) as connection:
-                return list(await connection.fetch(statement(name), *args))
+            with self._pulse.call():
+                if self._pool is None:
+                    self._pool = await self._postgres.pool(
+                        connections_max=self._connections_max,
+                        timeout_s=self._timeout_s,
+                        application_name="tillwire-reader",
+                    )
+                async with self._pool.acquire(timeout=self._timeout_s) as connection:
+                    return list(await connection.fetch(statement(name), *args))
         except DOWN as error:
             raise JournalDown(str(error)) from error
 

@@ -141,6 +141,11 @@ class Writer:
                 connection.terminate()
         return kept
 
+    @property
+    def disconnected(self) -> bool:
+        """Return whether the connection is known to be lost, and the lock with it."""
+        return bool(self._connection.is_closed())
+
     async def claim(self, owner: str) -> Claim:
         """Begin a new epoch, so that no former owner can commit any more."""
         try:

@@ -7,7 +7,14 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from ledger.programme import Programme, Rules
-from protocol.answers import GREETING_CHARACTERS_MAX, balance_detail, encode_body, hold_detail, status_detail
+from protocol.answers import (
+    GREETING_CHARACTERS_MAX,
+    balance_detail,
+    encode_body,
+    hold_detail,
+    provisional_detail,
+    status_detail,
+)
 from protocol.codes import Message, Outcome, StatusState
 from server.registers.slip import SlipTemplates, TemplateError, calendar_day, check_template
 
@@ -54,8 +61,7 @@ class AnswerRenderer:
         shown: tuple[int, int, int, int, int, int] | None = None
         slip: list[str] = []
         if balance is not None:
-            available, held, pending, owed, expiring, expiring_day = balance
-            shown = (available, held, pending, owed, expiring, calendar_day(expiring_day))
+            shown = _shown(balance)
             slip = self._slip(op, network_id, outcome, points, earned, shown)
         if outcome <= _APPROVED_LAST:
             if op == _BALANCE:
@@ -63,6 +69,10 @@ class AnswerRenderer:
             if op == _HOLD:
                 return encode_body(outcome, points, earned, shown, slip, hold_detail(detail))
         return encode_body(outcome, points, earned, shown, slip)
+
+    def provisional(self, outcome: int, balance: Sequence[int]) -> bytes:
+        """Return the body of a BALANCE that was decided without the journal: no slip, which cannot be marked."""
+        return encode_body(outcome, 0, 0, _shown(balance), (), provisional_detail())
 
     def status(self, state: int, original_body: bytes | None) -> bytes:
         """Return the body that tells what became of a request."""
@@ -106,6 +116,11 @@ class AnswerRenderer:
             templates = _NO_SLIP
         self._compiled[network_id] = (rules, templates)
         return templates
+
+
+def _shown(balance: Sequence[int]) -> tuple[int, int, int, int, int, int]:
+    available, held, pending, owed, expiring, expiring_day = balance
+    return available, held, pending, owed, expiring, calendar_day(expiring_day)
 
 
 def _printable(greeting: str | None) -> str | None:

@@ -46,6 +46,8 @@ def as_json(request: Request, reply: Reply) -> dict[str, Any]:
         shown["reversal_id"] = id_text(reply.reversal_id)
     if reply.approved and request.op is Message.BALANCE:
         shown["greeting"] = reply.greeting
+    if request.op is Message.BALANCE:
+        shown["provisional"] = reply.provisional
     if reply.approved and request.op is Message.HOLD:
         shown["hold_until_ms"] = reply.hold_until_ms
     if reply.approved and request.op is Message.STATUS:
@@ -96,6 +98,8 @@ def print_reply(console: Console, request: Request, reply: Reply, network_name: 
         _add_effect(table, request, reply, currency)
     if reply.balance is not None:
         _add_balance(table, reply.balance)
+    if request.op is Message.BALANCE and reply.provisional:
+        table.add_row(Text("Provisional: may still change", "yellow"), "")
     if reply.approved and request.op is Message.STATUS:
         _add_status(table, reply)
     for number, line in enumerate(reply.slip):

@@ -32,9 +32,11 @@ SEAL_KEY, PERSONAL_KEY = b"s" * 32, b"p" * 32
 ISSUED, ACTIVE = 0, 1
 RULES = Rules(valid_from_ms=0, earn_rate_bp=500)
 #: For tests that break engines: trouble is noticed as soon as in production, and ownership moves sooner.
-FAULT_LIMITS = Limits(settle_interval_s=0.2, refresh_interval_s=0.1, acquire_interval_s=0.05, takeover_interval_s=0.3)
+FAULT_LIMITS = Limits(settle_interval_s=0.2, refresh_interval_s=0.1, acquire_interval_s=0.05, takeover_interval_s=0.3,
+                      redis_probe_interval_s=0.05, redis_steady_s=0.1)  # fmt: skip
 #: For tests on healthy engines: a disk that stalls under other people's load is no trouble.
-LIMITS = replace(FAULT_LIMITS, redis_timeout_s=30.0, postgres_timeout_s=30.0, owner_silence_s=60.0)
+LIMITS = replace(FAULT_LIMITS, redis_timeout_s=30.0, postgres_timeout_s=30.0, journal_silence_s=30.0,
+                 owner_silence_s=60.0)  # fmt: skip
 
 
 class Reply(NamedTuple):
@@ -49,6 +51,10 @@ class Reply(NamedTuple):
     body: bytes = b""
     refusal: Refusal | None = None
     greeting: str | None = None
+
+    @property
+    def provisional(self) -> bool:
+        return self.detail == "provisional"
 
 
 class PlainRenderer:
@@ -66,6 +72,9 @@ class PlainRenderer:
         greeting: str | None,
     ) -> bytes:
         return bytes(msgpack.packb([outcome, points, earned, balance, detail, greeting]))
+
+    def provisional(self, outcome: int, balance: Sequence[int]) -> bytes:
+        return bytes(msgpack.packb([outcome, 0, 0, balance, "provisional", None]))
 
     def status(self, state: int, original_body: bytes | None) -> bytes:
         return bytes(msgpack.packb([0, 0, 0, None, [state, original_body], None]))

@@ -20,7 +20,9 @@ _COMMITTED = columns("fenced_in", "accounts")
 _ACCOUNT = columns("account_id", "seq", "link", "state")
 _REQUEST = columns("request_id", "account_id", "op", "fingerprint", "answer")
 _CARD = columns("token", "account_id", "status", "pristine")
-_ONE = {name: columns(name) for name in ("account_id", "spent", "generation", "token", "partitions", "wanted_by", "lock")}
+_ONE = {
+    name: columns(name) for name in ("account_id", "spent", "generation", "token", "partitions", "wanted_by", "lock")
+}
 _GREETING = columns("account_id", "greeting")
 _CLAIM = columns("epoch", "generation", "mark")
 _OWNERS = columns("version", "partition_id", "owner")
@@ -51,7 +53,9 @@ def _commit(view: View, args: Sequence[Any]) -> list[Record]:
     view.lock("partition", partition)
     view.put("partition", partition, {**fence, "mark": mark})
     taken = []
-    for account_id, after_seq, after_link, seq, link, balance, held, owed, due_ms, state in zip(*args[3:13], strict=True):
+    for account_id, after_seq, after_link, seq, link, balance, held, owed, due_ms, state in zip(
+        *args[3:13], strict=True
+    ):
         account = view.get("account", account_id)
         if account is None or account["seq"] != after_seq or account["link"] != after_link:
             continue
@@ -214,7 +218,9 @@ def _family(view: View, args: Sequence[Any]) -> list[Record]:
         family, generation = [], [requests[original]]
         while generation:
             family += generation
-            generation = [c for row in generation if row[_REQUEST_ID] for c in view.tables.targeting.get(row[_REQUEST_ID], ())]
+            generation = [
+                c for row in generation if row[_REQUEST_ID] for c in view.tables.targeting.get(row[_REQUEST_ID], ())
+            ]
         above_reversed = _above_reversed(view, requests[original])
         for row in family:
             hold = requests.get(row[_TARGET]) if row[_OP] == _CAPTURE else None

@@ -95,7 +95,9 @@ class RedisModel:
             if writes and faults.read_only:
                 raise ReadOnlyError("You can't write against a read only replica.")
             if writes and faults.full:
-                raise ResponseError("OOM command not allowed when used memory > 'maxmemory'. script: …, on @user_script:1.")
+                raise ResponseError(
+                    "OOM command not allowed when used memory > 'maxmemory'. script: …, on @user_script:1."
+                )
             value = execute()
         except RedisError as raised:
             error = raised

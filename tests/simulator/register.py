@@ -84,7 +84,9 @@ class Town:
 class SimulatedRegister:
     """One till of one shop."""
 
-    def __init__(self, number: int, till: Till, loop: Loop, dice: Random, town: Town, wall_ms: Callable[[], int]) -> None:
+    def __init__(
+        self, number: int, till: Till, loop: Loop, dice: Random, town: Town, wall_ms: Callable[[], int]
+    ) -> None:
         self.name = f"register-{number}"
         self.store = Store()
         self.busy = True
@@ -255,24 +257,36 @@ class SimulatedRegister:
         if holds and kind < 0.19:
             hold = holds[-1] if dice.random() < 0.85 else dice.choice(holds)
             if dice.random() < 0.7:
-                return self._kept(history, CaptureRequest(new, ttl_ms, presented, hold.request_id, dice.choice((0, 0, 1, 10)), receipt))
+                return self._kept(
+                    history,
+                    CaptureRequest(new, ttl_ms, presented, hold.request_id, dice.choice((0, 0, 1, 10)), receipt),
+                )
             return self._kept(history, ReleaseRequest(new, ttl_ms, presented, hold.request_id))
         if history and kind < 0.37:
             target = history[-1] if dice.random() < 0.5 else dice.choice(history)
             what = dice.random()
             if what < 0.4:
-                return self._kept(history, RefundRequest(new, ttl_ms, presented, target.request_id, Receipt(dice.choice((0, 0, 100, 1_000)), "EUR")))
+                return self._kept(
+                    history,
+                    RefundRequest(
+                        new, ttl_ms, presented, target.request_id, Receipt(dice.choice((0, 0, 100, 1_000)), "EUR")
+                    ),
+                )
             if what < 0.8:
                 return ReverseRequest(new, ttl_ms, presented, target.request_id)
             return StatusRequest(new, ttl_ms, presented, target.request_id)
         if kind < 0.57:
             return self._kept(history, RedeemRequest(new, ttl_ms, presented, points, receipt, dice.random() < 0.3))
         if kind < 0.70:
-            request = HoldRequest(new, ttl_ms, presented, points, receipt, dice.random() < 0.3, dice.choice((0, 400, 1_500)))
+            request = HoldRequest(
+                new, ttl_ms, presented, points, receipt, dice.random() < 0.3, dice.choice((0, 400, 1_500))
+            )
             holds.append(request)
             return self._kept(history, request)
         if kind < 0.80:
-            return self._kept(history, SaleRequest(new, ttl_ms, presented, receipt, dice.choice((0, points)), dice.random() < 0.5))
+            return self._kept(
+                history, SaleRequest(new, ttl_ms, presented, receipt, dice.choice((0, points)), dice.random() < 0.5)
+            )
         if kind < 0.97:
             offline = dice.random() < 0.3
             sale_ms = self._wall_ms() - (dice.choice((0, 1, 2)) * _DAY_MS if offline else 0)

@@ -232,9 +232,7 @@ class Scenario:
         self._counts["entries"] += len(entries)
         self._counts.update(f"entries {Operation(entry['op']).name}" for entry in entries)
         clock = self._installation.clock
-        return judge(
-            self._events, entries, accounts, now_ms=clock.now_ms(), grace_ms=_GRACE_MS, clock_error_ms=1_500
-        )
+        return judge(self._events, entries, accounts, now_ms=clock.now_ms(), grace_ms=_GRACE_MS, clock_error_ms=1_500)
 
     # ---- what is heard of it
 
