@@ -251,7 +251,9 @@ class SimulatedRegister:
         points = dice.choice((1, 10, 50, 100, 500, 1_000))
         if not history and number < town.active and kind < 0.8:
             # The first thing that anybody does is to shop.
-            return self._kept(history, EarnRequest(new, ttl_ms, presented, Receipt(20_000, "EUR"), None, self._wall_ms()))
+            return self._kept(
+                history, EarnRequest(new, ttl_ms, presented, Receipt(20_000, "EUR"), None, self._wall_ms())
+            )
         if kind < 0.05:
             return BalanceRequest(new, ttl_ms, presented)
         if holds and kind < 0.19:

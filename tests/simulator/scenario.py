@@ -17,7 +17,7 @@ from server.settings import Settings
 from tests.judge.events import Event
 from tests.judge.judge import judge
 from tests.judge.verdict import Verdict
-from tests.simulator.faults import CRITICAL_ALLOWED, FAULTS, Site
+from tests.simulator.faults import FAULTS, Site
 from tests.simulator.installation import Installation
 from tests.simulator.logs import captured
 from tests.simulator.loop import Loop, Process, RanAway, current_process
@@ -250,7 +250,7 @@ class Scenario:
         self._counts[f"logged {level}"] += 1
         if self._trace is not None:
             self._say(process, f"{level}: {event}")
-        if level in ("critical", "exception") and CRITICAL_ALLOWED.isdisjoint(n for _, n in self._plan.faults):
+        if level in ("critical", "exception"):
             self._troubles.append(f"{process} logged {level} at {self._loop.time():.3f} s: {event}")
 
     def _broken(self, what: str, error: BaseException) -> None:

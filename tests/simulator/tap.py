@@ -10,6 +10,7 @@ from protocol.codes import OPERATION_FIRST, OPERATION_LAST, Message
 from protocol.framing import FrameReader
 from protocol.messages import Request, decode
 from protocol.requests import (
+    BalanceRequest,
     CaptureRequest,
     EarnRequest,
     HoldRequest,
@@ -28,6 +29,7 @@ Note = Callable[[Event], None]
 #: Where a frame of ours has its request id: behind the array's head, the type, and the head of 16 bytes (SPEC.md).
 _ID = slice(4, 20)
 _TRUE = 0xC3
+_MOVABLE = 1_000
 
 
 class Asked:
@@ -37,11 +39,16 @@ class Asked:
         """Take how many cards are in use, and how many behind them wait to be activated or to replace another one."""
         self.requests: dict[bytes, tuple[Request, int]] = {}
         self.numbers = {card(number).value: number for number in range(active + issued)}
-        self.movable_from = active
+        self._movable_from = active
 
     def add(self, request: Request) -> None:
         """Remember a request before it is sent."""
-        self.requests.setdefault(request.request_id, (request, self.numbers[request.card.value]))
+        number = self.numbers[request.card.value]
+        if number >= self._movable_from:
+            # It may replace another card and then leads to that one's account. The judge takes a card to lead to one
+            # account for ever, so it is told of a new card each time.
+            number += _MOVABLE * (1 + len(self.requests))
+        self.requests.setdefault(request.request_id, (request, number))
 
     def event(self, at_ms: int, register: str, kind: str, request_id: bytes, **fields: object) -> Event:
         """Return an event about a known request."""
@@ -93,9 +100,7 @@ class Tap:
 
     def _answered(self, request_id: bytes, replayed: bool, body: bytes) -> None:
         outcome, points, _, balance, _, detail = msgpack.unpackb(body)[:6]
-        request, number = self._asked.requests[request_id]
-        # A card that replaces another one moves to its account, and the judge takes a card to lead to one only.
-        told = None if balance is None or number >= self._asked.movable_from else tuple(balance)
+        request, _ = self._asked.requests[request_id]
         self._event(
             ANSWERED,
             request_id,
@@ -104,7 +109,8 @@ class Tap:
             outcome=outcome,
             replayed=replayed,
             body=body,
-            balance=told,
+            balance=None if balance is None else tuple(balance),
+            provisional=isinstance(request, BalanceRequest) and bool(detail) and len(detail) > 1 and bool(detail[1]),
             status=int(detail[0]) if isinstance(request, StatusRequest) and detail else None,
         )
 
