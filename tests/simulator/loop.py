@@ -295,6 +295,6 @@ def _close(coroutine: Any) -> None:
     for _ in range(8):
         try:
             coroutine.close()
-        except BaseException:  # noqa: BLE001, S112, PERF203 - it ends outside of time, so nothing it says counts
+        except BaseException:  # noqa: BLE001, S112 - it ends outside of time, so nothing it says counts
             continue
         return

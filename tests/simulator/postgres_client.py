@@ -81,25 +81,25 @@ class Connection:
         """Return whether it is of no more use."""
         return self._closed
 
-    async def fetch(self, text: str, *args: Any, timeout: float | None = None) -> list[Record]:  # noqa: A002
+    async def fetch(self, text: str, *args: Any, timeout: float | None = None) -> list[Record]:
         """Return all rows."""
         return await self._call(text, args, timeout)
 
-    async def fetchrow(self, text: str, *args: Any, timeout: float | None = None) -> Record | None:  # noqa: A002
+    async def fetchrow(self, text: str, *args: Any, timeout: float | None = None) -> Record | None:
         """Return the first row, or None."""
         rows = await self._call(text, args, timeout)
         return rows[0] if rows else None
 
-    async def fetchval(self, text: str, *args: Any, timeout: float | None = None) -> Any:  # noqa: A002
+    async def fetchval(self, text: str, *args: Any, timeout: float | None = None) -> Any:
         """Return the first value of the first row, or None."""
         rows = await self._call(text, args, timeout)
         return rows[0][0] if rows else None
 
-    async def execute(self, text: str, *args: Any, timeout: float | None = None) -> None:  # noqa: A002
+    async def execute(self, text: str, *args: Any, timeout: float | None = None) -> None:
         """Execute a statement."""
         await self._call(text, args, timeout)
 
-    async def prepare(self, text: str, *, timeout: float | None = None) -> PreparedStatement:  # noqa: A002
+    async def prepare(self, text: str, *, timeout: float | None = None) -> PreparedStatement:
         """Return a prepared statement."""
         await self._call("prepare", (), timeout)
         return PreparedStatement(self, text)
@@ -116,7 +116,7 @@ class Connection:
             raise
         await self._call("commit", (), None)
 
-    async def close(self, *, timeout: float | None = None) -> None:  # noqa: A002, ASYNC109
+    async def close(self, *, timeout: float | None = None) -> None:
         """Say goodbye and wait until the server has dropped the connection."""
         if self._closed:
             return
@@ -133,7 +133,7 @@ class Connection:
             if session is not None:
                 self._send(session, Command("close", (), _nobody))
 
-    async def _call(self, text: str, args: Sequence[Any], timeout: float | None) -> list[Record]:  # noqa: ASYNC109
+    async def _call(self, text: str, args: Sequence[Any], timeout: float | None) -> list[Record]:
         if self._closed or self._session is None:
             raise asyncpg.InterfaceError("connection is closed")
         if self._waiting is not None:
@@ -187,7 +187,7 @@ class PreparedStatement:
         self._connection = connection
         self._text = text
 
-    async def fetchrow(self, *args: Any, timeout: float | None = None) -> Record | None:  # noqa: A002, ASYNC109
+    async def fetchrow(self, *args: Any, timeout: float | None = None) -> Record | None:
         """Return the first row, or None."""
         return await self._connection.fetchrow(self._text, *args, timeout=timeout)
 
@@ -204,11 +204,11 @@ class Pool:
         self._busy: list[Connection] = []
         self._closed = False
 
-    def acquire(self, *, timeout: float) -> _Lent:  # noqa: A002
+    def acquire(self, *, timeout: float) -> _Lent:
         """Return what lends a connection for a block."""
         return _Lent(self, timeout)
 
-    async def lend(self, timeout: float) -> _Timed:  # noqa: ASYNC109
+    async def lend(self, timeout: float) -> _Timed:
         """Return a connection, when there is room for one. Raises what connecting raises."""
         if self._closed:
             raise asyncpg.InterfaceError("pool is closed")

@@ -238,7 +238,7 @@ class SimulatedRegister:
 
     # ---- what they want
 
-    def _choose(self) -> Request:  # noqa: C901, PLR0911, PLR0912 - one line for each operation
+    def _choose(self) -> Request:
         dice, town = self._dice, self._town
         number = min(int(dice.random() ** 1.7 * town.active), town.active - 1)
         if town.issued and dice.random() < 0.06:

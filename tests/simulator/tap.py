@@ -21,8 +21,8 @@ from protocol.requests import (
     SaleRequest,
     StatusRequest,
 )
-from tests.simulator.programme import card
 from tests.judge.events import ANSWERED, GAVE_UP, REFUSED, SENT, Event
+from tests.simulator.programme import card
 
 Note = Callable[[Event], None]
 
