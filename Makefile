@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check nightly fix replay mutants hot-card recovery lock image clean
+.PHONY: help run test check nightly faults fix replay mutants hot-card recovery lock image clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ check: $(VENV)/.dev $(VENV)/.project ## format, lint, types, import rules, unit 
 nightly: $(VENV)/.dev $(VENV)/.project ## a million property cases instead of a few thousand (hours)
 	@TILLWIRE_PROPERTY_CASES=$${TILLWIRE_PROPERTY_CASES:-1000000} $(BIN)/python -m pytest tests/property --timeout 0
 
+faults: $(VENV)/.dev $(VENV)/.project ## break a whole installation at random for ten minutes and judge it (SEED=n ROUNDS=k)
+	@$(BIN)/python -m tests.campaign $(if $(SEED),--seed $(SEED)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(FAULTS_ARGS)
+
 fix: $(VENV)/.dev $(VENV)/.project ## format, mend what the linter can, write generated pages anew
 	$(BIN)/ruff check --fix --quiet . || true
 	$(BIN)/ruff format --quiet .
@@ -37,7 +40,7 @@ fix: $(VENV)/.dev $(VENV)/.project ## format, mend what the linter can, write ge
 replay: $(VENV)/.dev $(VENV)/.project ## send a year of real sales through the server (REPLAY_ARGS="--weeks 1-4")
 	@$(BIN)/tillwire replay $(REPLAY_ARGS)
 
-mutants: $(VENV)/.dev $(VENV)/.project ## plant sixty bugs, one at a time, and show which instrument finds each (MUTANTS="refund_twice")
+mutants: $(VENV)/.dev $(VENV)/.project ## plant known bugs, one at a time, and show which instrument finds each (MUTANTS="refund_twice")
 	@$(BIN)/python -m tests.mutants $(MUTANTS) $(MUTANTS_ARGS)
 
 hot-card: $(VENV)/.dev $(VENV)/.project ## 256 registers spend one card to its last point, and how fast (HOT_CARD_ARGS="--workers 2")

@@ -85,7 +85,8 @@ def standings(journal: Journal, request_id: bytes, seq: int, window: Window) -> 
 
 
 def _reversed(journal: Journal, entry: Entry, seq: int) -> bool:
-    above: Entry | None = entry
+    # A reversal cannot be reversed itself.
+    above = entry if entry["op"] != Op.REVERSE else None
     while above is not None:
         below = journal.targeting.get(above["request_id"], [])
         if any(e["op"] == Op.REVERSE and e["seq"] <= seq for e in below):
