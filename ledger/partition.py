@@ -277,8 +277,11 @@ class Partition:
         first = trouble
         while isinstance(first, BaseExceptionGroup):
             first = first.exceptions[0]
-        self.trouble = f"{_PLAIN_WORDS[type(first)]}: {first}" if str(first) else _PLAIN_WORDS[type(first)]
-        log.warning("partition lost", partition=self.number, trouble=self.trouble)
+        trouble_before, words = self.trouble, _PLAIN_WORDS[type(first)]
+        self.trouble = f"{words}: {first}" if str(first) else words
+        # An engine that stays away is no news each time that it is tried.
+        say = log.debug if self.trouble == trouble_before else log.warning
+        say("partition lost", partition=self.number, trouble=self.trouble)
         if isinstance(first, HotStoreDown | ScriptFailed):
             self._redis.lost()
         elif isinstance(first, Fenced):

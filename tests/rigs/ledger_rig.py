@@ -163,11 +163,16 @@ class Rig:
 
     @asynccontextmanager
     async def ledger(
-        self, limits: Limits | None = None, place: Place | None = None, **options: Any
+        self,
+        limits: Limits | None = None,
+        place: Place | None = None,
+        *,
+        redis_url: str | None = None,
+        **options: Any,
     ) -> AsyncIterator[Ledger]:
-        """Run a worker's ledger until it serves; stop it at the end."""
+        """Run a worker's ledger until it serves; stop it at the end. `redis_url` leads it to another Redis."""
         limits = limits or self.limits
-        redis = connect(self.redis_url, timeout_s=limits.redis_timeout_s)
+        redis = connect(redis_url or self.redis_url, timeout_s=limits.redis_timeout_s)
         engines = Engines(Postgres(self.postgres_url), redis, SEAL_KEY, PERSONAL_KEY)
         options.setdefault("forward", lambda _address, _submission: False)
         options.setdefault("clock", SystemClock())
@@ -182,6 +187,12 @@ class Rig:
     async def until_serving(self, ledger: Ledger) -> None:
         async with asyncio.timeout(30):
             while not ledger.health()["ready"]:
+                await asyncio.sleep(0.01)
+
+    async def until_on(self, ledger: Ledger, *, standby: bool) -> None:
+        """Wait until every partition by plan is served, and decided in Redis, or in the worker's memory."""
+        async with asyncio.timeout(30):
+            while any(p.by_plan and not (p.serving and p.standby is standby) for p in ledger._partitions):
                 await asyncio.sleep(0.01)
 
     def submission(self, op: Operation, card: int, **fields: Any) -> Submission:
