@@ -43,6 +43,8 @@ DOWN = (
     asyncpg.InsufficientResourcesError,
     asyncpg.PostgresSystemError,
     asyncpg.InvalidTransactionStateError,
+    # A database that lives and lets nobody in.
+    asyncpg.ObjectNotInPrerequisiteStateError,
 )
 
 
