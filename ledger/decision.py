@@ -3,6 +3,7 @@
 It serves the tests, simulations, and an account that must be decided on while Redis is away.
 """
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,7 @@ end
 _EMPTY = "return state.empty"
 
 
+@cache
 def source(with_shell: bool) -> str:
     """Return the Lua source of the decision, all files in one chunk; with the Redis side at its end if `with_shell`."""
     names = (*_PURE, "shell") if with_shell else _PURE

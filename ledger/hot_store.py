@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib import resources
 from typing import Any, Protocol
 
@@ -224,6 +225,7 @@ class _Script:
         self.sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
 
+@cache
 def lua(name: str) -> str:
     """Return the text of a script."""
     return resources.files("ledger").joinpath("lua", f"{name}.lua").read_text("utf-8")

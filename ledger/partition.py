@@ -209,7 +209,8 @@ class Partition:
         finally:
             for task in watched:
                 task.cancel()
-            await asyncio.wait(watched)
+            # What one of them failed by at this last moment is no news: the epoch ends in any case.
+            await asyncio.gather(*watched, return_exceptions=True)
 
     async def _until(self, running: asyncio.Future[None], reached: Callable[[], bool]) -> None:
         """Wait, within `postgres_timeout_s`, for a pipeline to come to a state."""

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+
+import asyncpg
+
 from ledger.journal.postgres import Postgres
 from ledger.journal.writer import DOWN, LOCK_CLASS, JournalDown
 
@@ -19,27 +23,34 @@ async def ensure_partitions(postgres: Postgres, count: int, *, timeout_s: float 
     needed while a worker holds a partition, and JournalDown.
     """
     try:
-        connection = await postgres.connect(timeout_s=timeout_s, settings={"application_name": "tillwire-partitions"})
+        # One bound for all of it: a PostgreSQL that hangs in the middle must not hold a starting worker for ever.
+        async with asyncio.timeout(timeout_s):
+            connection = await postgres.connect(
+                timeout_s=timeout_s, settings={"application_name": "tillwire-partitions"}
+            )
+            try:
+                return await _change(connection, count)
+            finally:
+                await connection.close()
     except DOWN as error:
         raise JournalDown(str(error)) from error
-    try:
-        async with connection.transaction():
-            before = await connection.fetchval("SELECT partitions FROM programme FOR UPDATE")
-            if before == count:
-                return False
-            for partition in range(before):
-                if not await connection.fetchval("SELECT pg_try_advisory_xact_lock($1, $2)", LOCK_CLASS, partition):
-                    raise WorkersRunning(f"workers are running with {before} partitions; stop them to have {count}")
-            await connection.execute("UPDATE programme SET partitions = $1", count)
-            # Rows of partitions no longer used stay, and void what Redis may remember of them.
-            await connection.execute(
-                "UPDATE partition SET generation = another_generation(generation), owner = '', wanted_by = ''"
-            )
-            await connection.execute(
-                "INSERT INTO partition (partition_id) SELECT generate_series(0, $1::integer - 1)"
-                " ON CONFLICT DO NOTHING",
-                count,
-            )
-            return True
-    finally:
-        await connection.close()
+
+
+async def _change(connection: asyncpg.Connection, count: int) -> bool:
+    async with connection.transaction():
+        before = await connection.fetchval("SELECT partitions FROM programme FOR UPDATE")
+        if before == count:
+            return False
+        for partition in range(before):
+            if not await connection.fetchval("SELECT pg_try_advisory_xact_lock($1, $2)", LOCK_CLASS, partition):
+                raise WorkersRunning(f"workers are running with {before} partitions; stop them to have {count}")
+        await connection.execute("UPDATE programme SET partitions = $1", count)
+        # Rows of partitions no longer used stay, and void what Redis may remember of them.
+        await connection.execute(
+            "UPDATE partition SET generation = another_generation(generation), owner = '', wanted_by = ''"
+        )
+        await connection.execute(
+            "INSERT INTO partition (partition_id) SELECT generate_series(0, $1::integer - 1) ON CONFLICT DO NOTHING",
+            count,
+        )
+        return True

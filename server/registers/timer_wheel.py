@@ -1,4 +1,4 @@
-"""Time-outs of thousands of connections with one timer: due times are rounded up to ticks, each tick keeps their order."""
+"""Time-outs of thousands of connections with one timer: due times are rounded up to ticks, each keeps their order."""
 
 from __future__ import annotations
 

@@ -69,9 +69,10 @@ class Worker:
         engines: Engines,
         clock: Clock,
         random_bytes: Callable[[int], bytes],
+        metrics: Metrics | None = None,
     ) -> None:
         """Build the parts; nothing is connected yet. Raises ConfigurationError."""
-        self.metrics = Metrics()
+        self.metrics = metrics or Metrics()
         self._settings = settings
         self._place = place
         self._clock = clock

@@ -1,4 +1,4 @@
-"""`python -m tests.simulator`: repeat one scenario with everything that happens in it, or play fresh ones for a while."""
+"""`python -m tests.simulator`: repeat one scenario and tell all that happens in it, or play fresh ones for a while."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _one(seed: int) -> int:
-    outcome = play(seed, print)
-    print(outcome.told())
+    outcome = play(seed, _say)
+    _say(outcome.told())
     return 0 if outcome.clean else 1
 
 
@@ -65,10 +65,15 @@ def _many(first: int, minutes: float, scenarios: int | None, jobs: int, *, keep_
             for future in done:
                 part = future.result()
                 for breach in part.breaches[: max(0, _SHOWN_MAX - len(tally.breaches))]:
-                    print(f"{breach.told()}\nrepeat it with: make simulate SEED={breach.seed}\n", flush=True)
+                    _say(f"{breach.told()}\nrepeat it with: make simulate SEED={breach.seed}\n")
                 tally.add(part)
     _report(tally, first, time.monotonic() - started)
     return 1 if tally.breaches else 0
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
 
 
 def _chunks(first: int, scenarios: int | None) -> Iterator[range]:
@@ -84,13 +89,13 @@ def _report(tally: Tally, first: int, seconds: float) -> None:
     per_minute = tally.scenarios / seconds * 60
     faults = {name.removeprefix("fault "): n for name, n in sorted(tally.counts.items()) if name.startswith("fault ")}
     counts = {name: n for name, n in sorted(tally.counts.items()) if not name.startswith("fault ")}
-    print(
+    _say(
         f"{tally.scenarios:,} scenarios from seed {first} in {seconds:.0f} s: {per_minute:,.0f} a minute, "
         f"{tally.virtual_s / 3600:.1f} virtual hours, {len(tally.breaches)} broken"
     )
     for title, numbers in (("faults", faults), ("reached", counts)):
-        print(f"{title}: " + ", ".join(f"{name} {number:,}" for name, number in numbers.items()))
-    print(
+        _say(f"{title}: " + ", ".join(f"{name} {number:,}" for name, number in numbers.items()))
+    _say(
         json.dumps(
             {
                 "scenarios": tally.scenarios,
@@ -112,5 +117,7 @@ if __name__ == "__main__":
     if os.environ.get("PYTHONHASHSEED") != _HASH_SEED:
         # Sets of bytes and of strings have the same order in every run only with a fixed hash seed.
         os.environ["PYTHONHASHSEED"] = _HASH_SEED
-        os.execv(sys.executable, [sys.executable, "-m", "tests.simulator", *sys.argv[1:]])
+        os.execv(  # noqa: S606 - this very programme
+            sys.executable, [sys.executable, "-m", "tests.simulator", *sys.argv[1:]]
+        )
     sys.exit(main())

@@ -205,5 +205,3 @@ FAULTS: dict[str, Fault] = {
     for name, fault in list(globals().items())
     if name.startswith("_") and asyncio.iscoroutinefunction(fault)
 }
-#: These make the product refuse with a critical line, and rightly so.
-CRITICAL_ALLOWED = frozenset({"redis_full"})

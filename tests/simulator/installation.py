@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
+from functools import cache
 from random import Random
 from typing import Any, cast
 
 from ledger.ledger import Engines, Place
 from ledger.statistics import Statistics
+from server.observation.metrics import Metrics
 from server.settings import Settings
 from server.workers.worker import Worker
 from tests.simulator.loop import Loop, Process
@@ -18,10 +20,16 @@ from tests.simulator.postgres_client import SimulatedPostgres
 from tests.simulator.postgres_model import PostgresModel
 from tests.simulator.postgres_tables import Tables
 from tests.simulator.programme import SECRETS
-from tests.simulator.redis_model import RedisModel, SimulatedRedis
+from tests.simulator.redis_model import RedisModel, SimulatedRedis, runtime
 from tests.simulator.register import HOST, PORT
 
 _RESTART_S = (0.1, 0.6)
+
+
+@cache
+def _metrics() -> Metrics:
+    """Return the one set of metrics of this process: nobody looks at it, and it takes a millisecond to make."""
+    return Metrics()
 
 
 class VirtualClock:
@@ -55,6 +63,7 @@ class WorkerProcess:
         self._installation = installation
         self._starts = 0
         self._stopping = False
+        self._serving: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """Start a new process here."""
@@ -62,7 +71,7 @@ class WorkerProcess:
         self._starts += 1
         self._stopping = False
         self.process = Process(here.loop, f"worker-{self.index}.{self._starts}", slack_s=here.slack_s)
-        self.process.start(self._serve(f"{self.index}-{self._starts}.sock"), "serve")
+        self._serving = self.process.start(self._serve(f"{self.index}-{self._starts}.sock"), "serve")
 
     def kill(self, *, restart: bool = True) -> None:
         """End the process at once; another one comes soon."""
@@ -83,6 +92,8 @@ class WorkerProcess:
             self.process.start(self._drain(self.worker), "drain")
 
     async def _drain(self, worker: Worker) -> None:
+        assert self._serving is not None
+        self._serving.cancel()
         # The supervisor kills what does not stop in time.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._installation.settings.drain_timeout_ms / 1000 + 1):
@@ -100,14 +111,18 @@ class WorkerProcess:
             here.engines(),
             here.clock,
             here.dice.randbytes,
+            _metrics(),
         )
+        # Every worker would compile the scripts anew when it goes on without Redis.
+        worker.ledger._partitions[0]._services.standby_stores.__dict__["_runtime"] = runtime()
         here.addresses.append(address)
-        await worker.start()
-        here.counts["workers started"] += 1
         try:
+            await worker.start()
+            here.counts["workers started"] += 1
             await worker.ledger.failed()
-        except Exception as error:  # noqa: BLE001 - a task of the ledger ended by a bug
-            here.broken(f"a task of worker {self.index} ended", error)
+        except Exception as error:  # noqa: BLE001 - a worker that fails by a bug is started again, but it is a bug
+            here.broken(f"worker {self.index} failed", error)
+            here.loop.soon(None, self.kill)
 
 
 class Installation:

@@ -280,9 +280,13 @@ class Loop(asyncio.AbstractEventLoop):
     @contextmanager
     def _running(self) -> Iterator[None]:
         asyncio._set_running_loop(self)
+        # Until Python 3.12 the usual function asks the system for the process id, each of thousands of times.
+        usual = asyncio.get_running_loop
+        asyncio.get_running_loop = asyncio.events.get_running_loop = lambda: self
         try:
             yield
         finally:
+            asyncio.get_running_loop = asyncio.events.get_running_loop = usual
             asyncio._set_running_loop(None)
 
 
@@ -291,6 +295,6 @@ def _close(coroutine: Any) -> None:
     for _ in range(8):
         try:
             coroutine.close()
-        except BaseException:  # noqa: BLE001, S112, PERF203 - it ends outside of time, so nothing it says counts
+        except BaseException:  # noqa: BLE001, S112 - it ends outside of time, so nothing it says counts
             continue
         return

@@ -227,7 +227,7 @@ class End(asyncio.Transport):
         if not self._gone:
             self._gone = True
             if not self._closing:
-                self._hang_up(lossy=self.link.network.dice.random() < 0.5)  # noqa: PLR2004 - half of them
+                self._hang_up(lossy=self.link.network.dice.random() < 0.5)
 
     def lose(self, error: Exception | None) -> None:
         """Tell the process that the connection is over."""

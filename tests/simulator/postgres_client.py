@@ -81,25 +81,25 @@ class Connection:
         """Return whether it is of no more use."""
         return self._closed
 
-    async def fetch(self, text: str, *args: Any, timeout: float | None = None) -> list[Record]:  # noqa: A002
+    async def fetch(self, text: str, *args: Any, timeout: float | None = None) -> list[Record]:
         """Return all rows."""
         return await self._call(text, args, timeout)
 
-    async def fetchrow(self, text: str, *args: Any, timeout: float | None = None) -> Record | None:  # noqa: A002
+    async def fetchrow(self, text: str, *args: Any, timeout: float | None = None) -> Record | None:
         """Return the first row, or None."""
         rows = await self._call(text, args, timeout)
         return rows[0] if rows else None
 
-    async def fetchval(self, text: str, *args: Any, timeout: float | None = None) -> Any:  # noqa: A002
+    async def fetchval(self, text: str, *args: Any, timeout: float | None = None) -> Any:
         """Return the first value of the first row, or None."""
         rows = await self._call(text, args, timeout)
         return rows[0][0] if rows else None
 
-    async def execute(self, text: str, *args: Any, timeout: float | None = None) -> None:  # noqa: A002
+    async def execute(self, text: str, *args: Any, timeout: float | None = None) -> None:
         """Execute a statement."""
         await self._call(text, args, timeout)
 
-    async def prepare(self, text: str, *, timeout: float | None = None) -> PreparedStatement:  # noqa: A002
+    async def prepare(self, text: str, *, timeout: float | None = None) -> PreparedStatement:
         """Return a prepared statement."""
         await self._call("prepare", (), timeout)
         return PreparedStatement(self, text)
@@ -116,7 +116,7 @@ class Connection:
             raise
         await self._call("commit", (), None)
 
-    async def close(self, *, timeout: float | None = None) -> None:  # noqa: A002, ASYNC109
+    async def close(self, *, timeout: float | None = None) -> None:
         """Say goodbye and wait until the server has dropped the connection."""
         if self._closed:
             return
@@ -133,7 +133,7 @@ class Connection:
             if session is not None:
                 self._send(session, Command("close", (), _nobody))
 
-    async def _call(self, text: str, args: Sequence[Any], timeout: float | None) -> list[Record]:  # noqa: ASYNC109
+    async def _call(self, text: str, args: Sequence[Any], timeout: float | None) -> list[Record]:
         if self._closed or self._session is None:
             raise asyncpg.InterfaceError("connection is closed")
         if self._waiting is not None:
@@ -144,17 +144,19 @@ class Connection:
             settle(waiting, rows, error)
 
         self._send(self._session, Command(text, args, reply))
+        loop, timer = self._server.loop, None
+        if timeout is not None:
+            timer = loop.at(loop.time() + timeout, self._process, settle, waiting, None, TimeoutError())
         try:
-            if timeout is None:
-                return await waiting  # type: ignore[no-any-return]
-            async with asyncio.timeout(timeout):
-                return await waiting  # type: ignore[no-any-return]
+            return await waiting  # type: ignore[no-any-return]
         except (asyncio.CancelledError, TimeoutError):
             self.cut_short = True
             self._later(self._server.latency_s(), self._session.cancel)
             raise
         finally:
             self._waiting = None
+            if timer is not None:
+                timer.cancel()
 
     def _send(self, session: Session, command: Command) -> None:
         loop = self._server.loop
@@ -185,7 +187,7 @@ class PreparedStatement:
         self._connection = connection
         self._text = text
 
-    async def fetchrow(self, *args: Any, timeout: float | None = None) -> Record | None:  # noqa: A002, ASYNC109
+    async def fetchrow(self, *args: Any, timeout: float | None = None) -> Record | None:
         """Return the first row, or None."""
         return await self._connection.fetchrow(self._text, *args, timeout=timeout)
 
@@ -202,31 +204,41 @@ class Pool:
         self._busy: list[Connection] = []
         self._closed = False
 
-    @asynccontextmanager
-    async def acquire(self, *, timeout: float) -> AsyncIterator[_Timed]:  # noqa: A002, ASYNC109
-        """Lend a connection."""
+    def acquire(self, *, timeout: float) -> _Lent:
+        """Return what lends a connection for a block."""
+        return _Lent(self, timeout)
+
+    async def lend(self, timeout: float) -> _Timed:
+        """Return a connection, when there is room for one. Raises what connecting raises."""
         if self._closed:
             raise asyncpg.InterfaceError("pool is closed")
-        connection = None
-        async with asyncio.timeout(timeout):
+        if self._room.locked():
+            async with asyncio.timeout(timeout):
+                await self._room.acquire()
+        else:
             await self._room.acquire()
         try:
-            while self._free and connection is None:
+            while self._free:
                 found = self._free.pop()
-                connection = None if found.is_closed() else found
-            if connection is None:
-                connection = await self._postgres.connect(timeout_s=self._timeout_s, settings=self._settings)
-            self._busy.append(connection)
-            yield _Timed(connection, self._timeout_s)
-        finally:
+                if not found.is_closed():
+                    break
+            else:
+                found = await self._postgres.connect(timeout_s=self._timeout_s, settings=self._settings)
+        except BaseException:
             self._room.release()
-            if connection is not None:
-                if connection in self._busy:
-                    self._busy.remove(connection)
-                if self._closed or connection.cut_short:
-                    connection.terminate()
-                elif not connection.is_closed():
-                    self._free.append(connection)
+            raise
+        self._busy.append(found)
+        return _Timed(found, self._timeout_s)
+
+    def take_back(self, connection: Connection) -> None:
+        """Keep a connection for the next one, if it is still good."""
+        self._room.release()
+        if connection in self._busy:
+            self._busy.remove(connection)
+        if self._closed or connection.cut_short:
+            connection.terminate()
+        elif not connection.is_closed():
+            self._free.append(connection)
 
     def terminate(self) -> None:
         """Drop all connections."""
@@ -236,16 +248,32 @@ class Pool:
         self._free.clear()
 
 
+class _Lent:
+    """The block for which a connection is lent."""
+
+    def __init__(self, pool: Pool, timeout: float) -> None:
+        self._pool = pool
+        self._timeout = timeout
+        self._timed: _Timed
+
+    async def __aenter__(self) -> _Timed:
+        self._timed = await self._pool.lend(self._timeout)
+        return self._timed
+
+    async def __aexit__(self, *_: object) -> None:
+        self._pool.take_back(self._timed.connection)
+
+
 class _Timed:
     """A pooled connection: its commands have the pool's time-out."""
 
     def __init__(self, connection: Connection, timeout_s: float) -> None:
-        self._connection = connection
+        self.connection = connection
         self._timeout_s = timeout_s
 
     async def fetch(self, text: str, *args: Any) -> list[Record]:
         """Return all rows."""
-        return await self._connection.fetch(text, *args, timeout=self._timeout_s)
+        return await self.connection.fetch(text, *args, timeout=self._timeout_s)
 
 
 def _nobody(rows: list[Record] | None, error: BaseException | None) -> None:

@@ -79,7 +79,7 @@ def _commit(view: View, args: Sequence[Any]) -> list[Record]:
 
 
 def _array(literal: str) -> list[int]:
-    return [int(number) for number in literal[1:-1].split(",")] if len(literal) > 2 else []  # noqa: PLR2004 - "{}"
+    return [int(number) for number in literal[1:-1].split(",")] if len(literal) > 2 else []
 
 
 def _change_cards(view: View, args: Sequence[Any]) -> list[Record]:
@@ -87,7 +87,7 @@ def _change_cards(view: View, args: Sequence[Any]) -> list[Record]:
     for token, account_id, status, kind, masked in zip(*args, strict=True):
         view.lock("card", token)
         card = view.get("card", token)
-        if not 0 <= status <= 3:  # noqa: PLR2004 - the table's own CHECK
+        if not 0 <= status <= 3:
             raise violation(asyncpg.CheckViolationError, "card_status_check")
         if card is None:
             if view.get("account", account_id) is None:

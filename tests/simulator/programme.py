@@ -40,7 +40,7 @@ def till(number: int) -> Till:
     """Return a till by its number; every fourth is of the other chain."""
     code = f"till-{number}"
     secret, salted, _ = _keys(code)
-    return Till(code, 2 if number % 4 == 3 else 1, secret, salted)  # noqa: PLR2004 - "every fourth"
+    return Till(code, 2 if number % 4 == 3 else 1, secret, salted)
 
 
 def card(number: int) -> Card:

@@ -10,7 +10,7 @@ from random import Random
 from typing import Any
 
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ReadOnlyError, RedisError, ResponseError
+from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError
 
 from ledger.embedded_redis import Data, EmbeddedRedis, ScriptRuntime, copied
 from tests.simulator.loop import Loop
@@ -19,7 +19,7 @@ _Execute = Callable[[], Any]
 
 
 @cache
-def _runtime() -> ScriptRuntime:
+def runtime() -> ScriptRuntime:
     """Return the one Lua of this process: the scripts are compiled once, only the data of a scenario are new."""
     return ScriptRuntime()
 
@@ -42,7 +42,7 @@ class RedisModel:
 
     def __init__(self, loop: Loop, dice: Random, counts: dict[str, int]) -> None:
         self.loop = loop
-        self.redis = EmbeddedRedis(_runtime())
+        self.redis = EmbeddedRedis(runtime())
         self.faults = RedisFaults()
         self.latency_s = (0.00003, 0.0003)
         self.snapshot: Data = {}
@@ -95,8 +95,8 @@ class RedisModel:
             if writes and faults.read_only:
                 raise ReadOnlyError("You can't write against a read only replica.")
             if writes and faults.full:
-                raise ResponseError(
-                    "OOM command not allowed when used memory > 'maxmemory'. script: …, on @user_script:1."
+                raise OutOfMemoryError(
+                    "command not allowed when used memory > 'maxmemory'. script: …, on @user_script:1."
                 )
             value = execute()
         except RedisError as raised:

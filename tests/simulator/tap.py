@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from protocol.framing import FrameError, FrameReader
-from protocol.messages import AnswerMessage, ErrorMessage, Malformed, Request, UnknownType, decode
+import msgpack
+
+from protocol.codes import OPERATION_FIRST, OPERATION_LAST, Message
+from protocol.framing import FrameReader
+from protocol.messages import Request, decode
 from protocol.requests import (
+    BalanceRequest,
     CaptureRequest,
     EarnRequest,
     HoldRequest,
@@ -17,10 +21,15 @@ from protocol.requests import (
     SaleRequest,
     StatusRequest,
 )
-from tests.simulator.programme import card
 from tests.judge.events import ANSWERED, GAVE_UP, REFUSED, SENT, Event
+from tests.simulator.programme import card
 
 Note = Callable[[Event], None]
+
+#: Where a frame of ours has its request id: behind the array's head, the type, and the head of 16 bytes (SPEC.md).
+_ID = slice(4, 20)
+_TRUE = 0xC3
+_MOVABLE = 1_000
 
 
 class Asked:
@@ -30,11 +39,16 @@ class Asked:
         """Take how many cards are in use, and how many behind them wait to be activated or to replace another one."""
         self.requests: dict[bytes, tuple[Request, int]] = {}
         self.numbers = {card(number).value: number for number in range(active + issued)}
-        self.movable_from = active
+        self._movable_from = active
 
     def add(self, request: Request) -> None:
         """Remember a request before it is sent."""
-        self.requests.setdefault(request.request_id, (request, self.numbers[request.card.value]))
+        number = self.numbers[request.card.value]
+        if number >= self._movable_from:
+            # It may replace another card and then leads to that one's account. The judge takes a card to lead to one
+            # account for ever, so it is told of a new card each time.
+            number += _MOVABLE * (1 + len(self.requests))
+        self.requests.setdefault(request.request_id, (request, number))
 
     def event(self, at_ms: int, register: str, kind: str, request_id: bytes, **fields: object) -> Event:
         """Return an event about a known request."""
@@ -57,44 +71,47 @@ class Tap:
     def sent(self, data: bytes) -> None:
         """Note what the register writes."""
         for payload in self._sent.feed(data):
-            message = decode(payload)
-            if isinstance(message, Request):
-                self._asked.requests.setdefault(message.request_id, (message, self._asked.numbers[message.card.value]))
+            if OPERATION_FIRST <= payload[1] <= OPERATION_LAST:
+                known = self._asked.requests.get(payload[_ID])
+                if known is None:
+                    # A reversal that the client itself has made.
+                    message = decode(payload)
+                    assert isinstance(message, Request)
+                    self._asked.add(message)
+                    known = self._asked.requests[message.request_id]
+                request = known[0]
                 self._event(
                     SENT,
-                    message.request_id,
-                    points=_points(message),
-                    amount=_amount(message),
-                    target=target_of(message),
+                    request.request_id,
+                    points=_points(request),
+                    amount=_amount(request),
+                    target=target_of(request),
                 )
 
     def heard(self, data: bytes) -> None:
         """Note what the register reads."""
-        try:
-            for payload in self._heard.feed(data):
-                message = decode(payload)
-                if isinstance(message, AnswerMessage):
-                    self._answered(message)
-                elif isinstance(message, ErrorMessage):
-                    self._event(REFUSED, message.request_id, outcome=message.code)
-        except (FrameError, Malformed, UnknownType) as error:
-            raise AssertionError(f"the server sent what is no frame: {error}") from error
+        for payload in self._heard.feed(data):
+            kind = payload[1]
+            if kind == Message.ANSWER:
+                self._answered(payload[_ID], payload[_ID.stop] == _TRUE, payload[_ID.stop + 1 :])
+            elif kind == Message.ERROR:
+                fields = msgpack.unpackb(payload)
+                self._event(REFUSED, fields[1], outcome=fields[2])
 
-    def _answered(self, message: AnswerMessage) -> None:
-        answer = message.answer
-        request, number = self._asked.requests[message.request_id]
-        # A card that replaces another one moves to its account, and the judge takes a card to lead to one only.
-        balance = None if answer.balance is None or number >= self._asked.movable_from else tuple(answer.balance)
+    def _answered(self, request_id: bytes, replayed: bool, body: bytes) -> None:
+        outcome, points, _, balance, _, detail = msgpack.unpackb(body)[:6]
+        request, _ = self._asked.requests[request_id]
         self._event(
             ANSWERED,
-            message.request_id,
-            points=answer.points,
+            request_id,
+            points=points,
             target=target_of(request),
-            outcome=answer.outcome,
-            replayed=message.replayed,
-            body=message.body,
-            balance=balance,
-            status=int(answer.detail[0]) if isinstance(request, StatusRequest) and answer.detail else None,
+            outcome=outcome,
+            replayed=replayed,
+            body=body,
+            balance=None if balance is None else tuple(balance),
+            provisional=isinstance(request, BalanceRequest) and bool(detail) and len(detail) > 1 and bool(detail[1]),
+            status=int(detail[0]) if isinstance(request, StatusRequest) and detail else None,
         )
 
     def _event(self, kind: str, request_id: bytes, **fields: object) -> None:

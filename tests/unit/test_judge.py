@@ -176,7 +176,7 @@ def test_an_approval_and_a_decline_are_flipped() -> None:
     pages.both(Op.EARN, "earn", free=1000, earned=1000)
     pages.both(Op.REDEEM, "redeem", free=-300, spent=300)
     pages.ask(Op.REDEEM, "redeem", outcome=127, body=b"declined")
-    assert pages.judged().counts["flipped"] == 2
+    assert pages.judged().counts["flipped"] == 1
 
 
 def test_a_last_answer_that_denies_an_effect_is_flipped() -> None:
@@ -439,3 +439,24 @@ def test_a_log_is_read_as_it_was_written_up_to_a_line_cut_short(tmp_path: Any) -
     log.close()
     assert read(io.StringIO(text)) == events
     assert read(io.StringIO(text[:-5])) == events[:-1]
+
+
+def test_of_two_copies_under_way_together_the_declined_one_may_be_heard_last() -> None:
+    pages = Pages()
+    pages.both(Op.EARN, "earn", free=100, earned=100)
+    approved = pages.both(Op.REDEEM, "redeem", free=-50, spent=50)
+    sent = pages.events[-2]
+    pages.events[-1:-1] = [replace(sent, line=2)]
+    pages.events.append(replace(approved, line=2, at_ms=pages.clock_ms, outcome=127, body=b"declined"))
+    verdict = pages.judged()
+    assert verdict.clean, str(verdict)
+
+
+def test_whoever_gave_up_after_a_decline_was_not_denied_the_effect() -> None:
+    pages = Pages()
+    pages.ask(Op.EARN, "earn", outcome=104, body=b"declined")
+    pages.enter(Op.EARN, "earn", free=100, earned=100)
+    denied = pages.events[-1]
+    only("flipped", pages.judged())
+    pages.events.append(replace(denied, event=GAVE_UP, at_ms=pages.clock_ms, outcome=None, body=b""))
+    assert pages.judged().clean
