@@ -43,7 +43,7 @@ replay: $(VENV)/.dev $(VENV)/.project ## send a year of real sales through the s
 simulate: $(VENV)/.dev $(VENV)/.project ## play faults on virtual time for a while, or repeat one scenario (MINUTES=10, SEED=7)
 	@$(BIN)/python -m tests.simulator $(if $(SEED),--seed $(SEED),--minutes $(or $(MINUTES),1)) $(SIMULATE_ARGS)
 
-mutants: $(VENV)/.dev $(VENV)/.project ## plant sixty bugs, one at a time, and show which instrument finds each (MUTANTS="refund_twice")
+mutants: $(VENV)/.dev $(VENV)/.project ## plant known bugs, one at a time, and show which instrument finds each (MUTANTS="refund_twice")
 	@$(BIN)/python -m tests.mutants $(MUTANTS) $(MUTANTS_ARGS)
 
 hot-card: $(VENV)/.dev $(VENV)/.project ## 256 registers spend one card to its last point, and how fast (HOT_CARD_ARGS="--workers 2")

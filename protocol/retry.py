@@ -32,6 +32,7 @@ class Event(Enum):
 
     READY = "READY"
     ANSWER = "ANSWER"
+    DECLINE = "DECLINE"
     BUSY = "BUSY"
     EXPIRED = "EXPIRED"
     UNAVAILABLE = "UNAVAILABLE"
@@ -68,6 +69,7 @@ TRANSITIONS: Final[Mapping[tuple[State, Event], tuple[Action, State]]] = Mapping
         (State.STORED, Event.READY): (Action.SEND, State.SENT),
         (State.STORED, Event.GIVE_UP): (Action.DROP, State.ABANDONED),
         (State.SENT, Event.ANSWER): (Action.DELIVER, State.ANSWERED),
+        (State.SENT, Event.DECLINE): (Action.DELIVER, State.ANSWERED),
         (State.SENT, Event.BUSY): (Action.WAIT, State.STORED),
         (State.SENT, Event.EXPIRED): (Action.WAIT, State.STORED),
         (State.SENT, Event.UNAVAILABLE): (Action.WAIT, State.DOUBT),
@@ -78,8 +80,10 @@ TRANSITIONS: Final[Mapping[tuple[State, Event], tuple[Action, State]]] = Mapping
         (State.SENT, Event.GIVE_UP): (Action.REVERSE, State.REVERSING),
         (State.DOUBT, Event.READY): (Action.SEND, State.RESENT),
         (State.DOUBT, Event.ANSWER): (Action.DELIVER, State.ANSWERED),
+        (State.DOUBT, Event.DECLINE): (Action.REVERSE, State.REVERSING),
         (State.DOUBT, Event.GIVE_UP): (Action.REVERSE, State.REVERSING),
         (State.RESENT, Event.ANSWER): (Action.DELIVER, State.ANSWERED),
+        (State.RESENT, Event.DECLINE): (Action.REVERSE, State.REVERSING),
         (State.RESENT, Event.BUSY): (Action.WAIT, State.DOUBT),
         (State.RESENT, Event.EXPIRED): (Action.WAIT, State.DOUBT),
         (State.RESENT, Event.UNAVAILABLE): (Action.WAIT, State.DOUBT),
@@ -114,6 +118,15 @@ GIVING_UP: Final[Mapping[Message, GivingUp]] = MappingProxyType(
     }
 )
 
+REVERSIBLE: Final = frozenset(
+    {Message.REDEEM, Message.HOLD, Message.CAPTURE, Message.EARN, Message.SALE, Message.REFUND}
+)
+"""What a REVERSE can undo (SPEC.md, table of section 9)."""
+
+# No copy fares better than the one that was declined so: it is the request itself that cannot be, or its id is closed.
+_SAME_FOR_EVERY_COPY: Final = frozenset(
+    {Outcome.REVERSED, Outcome.NOT_PERMITTED, Outcome.BAD_CARD, Outcome.WRONG_CURRENCY}
+)
 _ERROR_EVENTS: Final[Mapping[int, Event]] = MappingProxyType(
     {
         ErrorCode.MALFORMED: Event.REFUSED,
@@ -130,6 +143,13 @@ _NOTHING_STANDS: Final = frozenset({Outcome.APPROVED, Outcome.APPROVED_PARTIAL, 
 def step(state: State, event: Event) -> tuple[Action | None, State]:
     """Return what to do and where the request stands then; an event that is not in the table changes nothing."""
     return TRANSITIONS.get((state, event), (None, state))
+
+
+def event_of_answer(request: Request, outcome: int) -> Event:
+    """Return whether an answer speaks for all copies of a request, or is a decline of one that binds no other."""
+    if outcome <= Outcome.APPROVED_PARTIAL or outcome in _SAME_FOR_EVERY_COPY or request.op not in REVERSIBLE:
+        return Event.ANSWER
+    return Event.DECLINE
 
 
 def event_of_error(code: int) -> Event:

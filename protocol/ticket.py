@@ -129,7 +129,8 @@ class Ticket:
     """A request under way; times are on the caller's clock, in ms.
 
     `due_ms`: not sent (again) earlier. `silent_ms`: when the copy on its way counts as unanswered. `refusal` is the
-    last ERROR, told to the caller if nothing better comes.
+    last ERROR, told to the caller if nothing better comes. `declined`: the answer of one copy while another one is
+    unaccounted for, told to the caller once the reversal has closed the id.
     """
 
     request: Request
@@ -141,6 +142,7 @@ class Ticket:
     silent_ms: int = NO_DEADLINE_MS
     copies: int = 0
     refusal: Refused | None = None
+    declined: Reply | None = None
     original: "Ticket | None" = None
     reversal_id: bytes | None = None
     reply: Reply | None = None

@@ -12,6 +12,7 @@ from protocol.retry import (
     Event,
     GivingUp,
     State,
+    event_of_answer,
     event_of_error,
     event_of_reversal,
     has_effect,
@@ -102,8 +103,16 @@ class TicketBook:
     def answered(self, message: AnswerMessage, now_ms: int) -> None:
         """Note an ANSWER; one that nobody waits for is ignored."""
         ticket = self._tickets.get(message.request_id)
-        if ticket is not None and self._happen(ticket, Event.ANSWER, now_ms) is Action.DELIVER:
-            self._deliver(ticket, Reply.of(message), now_ms)
+        if ticket is None:
+            return
+        reply = Reply.of(message)
+        match self._happen(ticket, event_of_answer(ticket.request, reply.outcome), now_ms):
+            case Action.DELIVER:
+                self._deliver(ticket, reply, now_ms)
+            case Action.REVERSE:
+                # An earlier copy may yet be approved; only when that cannot be any more is a decline the truth.
+                ticket.declined = reply
+                self._reverse(ticket, now_ms)
 
     def refused(self, message: ErrorMessage, now_ms: int) -> None:
         """Note an ERROR; it speaks about one copy only."""
@@ -194,7 +203,7 @@ class TicketBook:
         if original is None:
             return
         if self._happen(original, event_of_reversal(reply.outcome), now_ms) is Action.DELIVER:
-            original.reply = Reply.reversed(original.request.request_id, reply)
+            original.reply = original.declined or Reply.reversed(original.request.request_id, reply)
         else:
             original.failure = InDoubt(original.request.request_id, reply.request_id)
         self._settle(original)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import random
@@ -82,6 +83,18 @@ class PauseWorkerForLong(PauseWorker):
     """Longer than an owner may be silent: its partitions are taken over while it still believes that it has them."""
 
     lasts_s = (12.0, 15.0)
+
+
+class PauseWorkerAndCutLines(PauseWorker):
+    """What a paused worker has not read yet is read when it runs on, long after its registers asked elsewhere."""
+
+    lasts_s = (1.5, 4.0)
+
+    async def strike(self) -> None:
+        await super().strike()
+        # Long enough that a good part of the registers has a request there.
+        await asyncio.sleep(0.4)
+        self.site.registers.finish_all()
 
 
 class KillServer(Fault):
@@ -336,6 +349,7 @@ _FATES = (
 FAULTS: dict[str, Maker] = {
     "worker killed": KillWorker,
     "worker paused": PauseWorker,
+    "worker paused and lines cut": PauseWorkerAndCutLines,
     "worker paused for long": PauseWorkerForLong,
     "server killed": KillServer,
     "server restarted": RestartServer,

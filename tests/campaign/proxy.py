@@ -62,6 +62,12 @@ class Proxy:
         for line in tuple(self.lines):
             line.cut()
 
+    def finish_all(self) -> None:
+        """End every connection after what is on its way."""
+        for line in tuple(self.lines):
+            line.near.finish()
+            line.far.finish()
+
     def harm(self, fate: Fate, direction: Direction, share: float) -> None:
         """Do harm to a share (0..1) of the lines; a whole share also to those that come."""
         if share >= 1:

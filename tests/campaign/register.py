@@ -32,7 +32,7 @@ from protocol.ticket import InDoubt, NoAnswer, Refused, Rejected, Reply
 from tests.campaign.noted_client import NotedClient
 
 HOLD_MS_MAX = 3_000
-_PATIENCE_MS = 15_000
+_PATIENCE_MS = 60_000
 _HASTE_MS = (50, 1_500)
 _PAUSE_S = 0.1
 _REMEMBERED = 40

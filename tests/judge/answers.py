@@ -50,7 +50,9 @@ class Answers:
             # Whoever gave up after a decline had asked again, and knows that it does not know. Of copies that were
             # under way together, one may have been declined before the other took effect, and be heard after it.
             last = next((event for event in reversed(history) if event.event in {ANSWERED, GAVE_UP}), None)
-            effect = entry is not None and entry["op"] != Op.TOMBSTONE
+            # What was reversed does not stand, so a decline is no lie about it.
+            reversed_ = any(e["op"] == Op.REVERSE for e in self._journal.targeting.get(request_id, ()))
+            effect = entry is not None and entry["op"] != Op.TOMBSTONE and not reversed_
             told = effect and any(event.body == entry["answer"] for event in answers)
             if effect and not told and last is not None and last.event == ANSWERED:
                 self._report("flipped", f"{_name(last)} has an effect, but its last answer denies it")

@@ -22,6 +22,9 @@ from tests.mutants.catalogue import Mutant
 FOLDERS = ("tests/unit", "tests/property", "tests/faults", "tests/integration")
 _PYTEST_FAILED = 1
 _FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+)", re.MULTILINE)
+# The test that pytest-timeout ended the whole run in is the last one that has a line without its result.
+_TIMEOUT = "+++ Timeout +++"
+_HUNG = re.compile(r"^(tests/\S+::\S+)(?!.*(?:PASSED|SKIPPED))[^\n]*$", re.MULTILINE)
 _WORDS_MAX = 110
 
 
@@ -108,14 +111,14 @@ class Suite:
         return self._run(tree, sorted({test for mutant in mutants for test in mutant.tests}), self._folders_minutes)
 
     def _run(self, tree: Path, tests: Iterable[str], minutes: float) -> Finding:
-        options = ["-x", "-q", "--no-header", "-p", "no:cacheprovider", "--timeout", "60"]
+        options = ["-x", "-v", "--no-header", "-p", "no:cacheprovider", "--timeout", "60"]
         code, output, seconds = run(["-m", "pytest", *options, *tests], tree, minutes * 60)
         if code is None:
             return Finding(self.name, True, f"did not end within {minutes:g} minutes", seconds)
-        failed = _FAILED.search(output)
+        failed = _FAILED.search(output) or (_HUNG.search(output) if _TIMEOUT in output else None)
         if code not in (0, _PYTEST_FAILED) or (code and "error" in last_line(output) and not failed):
             raise BrokenInstrument(f"pytest ended with {code}: {last_line(output)}")
-        words = failed[1] if failed else last_line(output)
+        words = failed[1] + (" hangs" if _TIMEOUT in output else "") if failed else last_line(output)
         return Finding(self.name, code != 0, words.removeprefix("tests/"), seconds)
 
 

@@ -172,7 +172,9 @@ def test_an_overdrawn_lot_is_seen_though_another_covers_it() -> None:
 
 
 def test_an_approval_and_a_decline_are_flipped() -> None:
-    pages = a_day()
+    pages = Pages()
+    pages.both(Op.EARN, "earn", free=1000, earned=1000)
+    pages.both(Op.REDEEM, "redeem", free=-300, spent=300)
     pages.ask(Op.REDEEM, "redeem", outcome=127, body=b"declined")
     assert pages.judged().counts["flipped"] == 1
 
@@ -183,6 +185,16 @@ def test_a_last_answer_that_denies_an_effect_is_flipped() -> None:
     pages.enter(Op.REDEEM, "redeem", free=-100, spent=100)
     pages.ask(Op.REDEEM, "redeem", outcome=127, body=b"declined")
     only("flipped", pages.judged())
+
+
+def test_a_last_answer_may_deny_what_was_reversed() -> None:
+    pages = Pages()
+    pages.both(Op.EARN, "earn", free=100, earned=100)
+    pages.ask(Op.REDEEM, "redeem", outcome=127, body=b"declined")
+    pages.enter(Op.REDEEM, "redeem", free=-100, spent=100)
+    pages.both(Op.REVERSE, "reverse", target="redeem", free=100, spent=-100)
+    verdict = pages.judged()
+    assert verdict.clean, str(verdict)
 
 
 def test_a_decline_that_was_overtaken_by_its_copy_on_another_line_is_sound() -> None:

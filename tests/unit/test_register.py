@@ -10,7 +10,7 @@ from protocol.codes import ErrorCode, Goodbye, Message
 from protocol.connection import ServerConnection
 from protocol.events import Authenticated, HelloReceived, RequestReceived
 from protocol.register import Identity, Link, Register
-from protocol.requests import Card, Receipt, RedeemRequest, Request
+from protocol.requests import Card, Receipt, RedeemRequest, Request, ReverseRequest
 from protocol.retry import Backoff
 from protocol.session import Limits, Profile
 from protocol.ticket import InDoubt, NoStore, Refused, Rejected
@@ -226,3 +226,31 @@ def test_patience_ends_a_request_that_was_only_refused(shop: Shop) -> None:
         ticket.outcome()
     assert ticket.state.name == "ABANDONED"
     assert len(shop.seen) == 1
+
+
+def test_a_decline_while_an_earlier_copy_is_unaccounted_for_closes_the_id_before_it_is_told(shop: Shop) -> None:
+    ticket = shop.register.submit(_redeem(), shop.now_ms)
+    shop.connect()
+    shop.register.disconnected(shop.now_ms)
+    shop.now_ms = shop.register.next_deadline_ms()
+    shop.connect()
+    shop.exchange()
+    shop.server.send_answer(_redeem().request_id, False, encode_body(127, 0, 0, None))
+    shop.hear()
+    # The first copy may wait in a worker that stands still, and be approved when points have come in.
+    assert not ticket.settled
+    shop.exchange()
+    reversal = shop.seen[-1]
+    assert isinstance(reversal, ReverseRequest)
+    assert reversal.original_id == _redeem().request_id
+    shop.server.send_answer(reversal.request_id, False, encode_body(0, 0, 0, None))
+    shop.hear()
+    assert (ticket.outcome().outcome, ticket.state.name) == (127, "REVERSED")
+
+
+def test_a_decline_of_the_only_copy_is_told_at_once(shop: Shop) -> None:
+    ticket = shop.register.submit(_redeem(), shop.now_ms)
+    shop.connect()
+    shop.server.send_answer(_redeem().request_id, False, encode_body(127, 0, 0, None))
+    shop.hear()
+    assert (ticket.outcome().outcome, ticket.state.name) == (127, "ANSWERED")

@@ -43,6 +43,7 @@ def test_what_giving_up_means_is_that_of_the_specification() -> None:
     for number, effect, reversible, word in rows:
         assert (effect == "yes") == (retry.GIVING_UP[Message(int(number))] is not GivingUp.DROP)
         assert word != "reverse" or reversible == "yes"
+        assert (reversible == "yes") == (Message(int(number)) in retry.REVERSIBLE)
 
 
 def test_every_state_has_a_way_to_an_end() -> None:
@@ -68,9 +69,12 @@ def test_a_copy_without_answer_is_never_forgotten(events: list[Event]) -> None:
         action, state = step(state, event)
         if action is Action.SEND:
             unaccounted += 1
-        elif before is State.SENT and event in {Event.BUSY, Event.EXPIRED, Event.REFUSED, Event.REUSED}:
+        elif before is State.SENT and event in {Event.BUSY, Event.EXPIRED, Event.REFUSED, Event.REUSED, Event.DECLINE}:
             unaccounted -= 1
         if state in {State.STORED, State.ABANDONED}:
+            assert unaccounted == 0
+        if event is Event.DECLINE and action is Action.DELIVER:
+            # A copy that is still under way could be approved behind the register's back.
             assert unaccounted == 0
         if event is Event.GIVE_UP and unaccounted and before not in FINAL:
             assert state is State.REVERSING
@@ -90,6 +94,15 @@ def test_a_copy_without_answer_is_never_forgotten(events: list[Event]) -> None:
 )
 def test_errors_as_events(code: int, event: Event) -> None:
     assert retry.event_of_error(code) is event
+
+
+def test_a_decline_ends_a_doubt_only_where_no_copy_can_fare_better() -> None:
+    redeem = RedeemRequest(bytes(16), 0, CARD, 500, RECEIPT)
+    answers = {o for o in Outcome if retry.event_of_answer(redeem, o) is Event.ANSWER}
+    same = {Outcome.REVERSED, Outcome.NOT_PERMITTED, Outcome.BAD_CARD, Outcome.WRONG_CURRENCY}
+    assert answers == {Outcome.APPROVED, Outcome.APPROVED_PARTIAL} | same
+    assert retry.event_of_answer(redeem, 999) is Event.DECLINE
+    assert retry.event_of_answer(BalanceRequest(bytes(16), 0, CARD), Outcome.UNKNOWN_CARD) is Event.ANSWER
 
 
 def test_a_reversal_proves_something_only_when_approved_or_without_account() -> None:
