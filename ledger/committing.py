@@ -210,6 +210,7 @@ class Committer:
         if not request_ids:
             return
         stored = await self._services.reader.stored(request_ids)
+        self.expect_lease()
         for group in groups:
             lookups, group.lookups = group.lookups, []
             for submission, result in lookups:

@@ -68,6 +68,7 @@ class Partition:
         self._kept: list[Submission] = []
         self._patience: asyncio.TimerHandle | None = None
         self._last_served: LastServed | None = None
+        self._without_journal = False
 
     @property
     def serving(self) -> bool:
@@ -92,8 +93,10 @@ class Partition:
 
     def submit(self, submission: Submission) -> None:
         """Take a submission or refuse it at once."""
-        if self._keeping is _Keeping.NOTHING:
-            if self._pipeline is None or self._handing_over or self._services.pulse.silent:
+        if self._services.pulse.silent:
+            self._refuse(submission)
+        elif self._keeping is _Keeping.NOTHING:
+            if self._pipeline is None or self._handing_over:
                 self._refuse(submission)
             else:
                 self._pipeline.submit(submission)
@@ -153,7 +156,7 @@ class Partition:
             raise
         if writer is None:
             self.trouble = "owned by another worker"
-            self._last_served = None
+            self._last_served, self._without_journal = None, False
         return writer
 
     async def _one_epoch(self, writer: Writer) -> None:
@@ -181,7 +184,7 @@ class Partition:
     def _serve_with(self, pipeline: Pipeline) -> None:
         kept, self._kept = self._kept, []
         self._stop_keeping()
-        self._pipeline = pipeline
+        self._pipeline, self._without_journal = pipeline, False
         if not self.standby:
             self.trouble = ""
         for submission in kept:
@@ -282,6 +285,7 @@ class Partition:
         # An engine that stays away is no news each time that it is tried.
         say = log.debug if self.trouble == trouble_before else log.warning
         say("partition lost", partition=self.number, trouble=self.trouble)
+        self._without_journal = isinstance(first, JournalDown)
         if isinstance(first, HotStoreDown | ScriptFailed):
             self._redis.lost()
         elif isinstance(first, Fenced):
@@ -313,7 +317,8 @@ class Partition:
         last = self._last_served
         if self._pipeline is not None:
             last = LastServed(self.number, self._pipeline.hot_store, self._pipeline.head)
-        if not (self._services.pulse.away and self._provisional.ask(submission, last)):
+        without_journal = self._without_journal or self._services.pulse.away
+        if not (without_journal and self._provisional.ask(submission, last)):
             submission.reply_to.refuse(submission.request_id, Refusal.UNAVAILABLE, self._limits.busy_retry_after_ms)
 
 

@@ -9,6 +9,7 @@ import pytest
 import redis.asyncio as redis
 
 from ledger.hot_store import HotStore
+from ledger.journal.writer import JournalDown, Writer
 from ledger.ledger import Ledger
 from ledger.operations import Operation, Outcome
 from ledger.submission import Refusal
@@ -203,3 +204,26 @@ async def test_a_frozen_redis_keeps_nobody_waiting_for_a_balance(site: Site, mon
             site.valkey.resume()
         await asyncio.to_thread(site.postgres.start)
         assert (await until_back(rig, ledger, 1)).balance == [1000, 0, 0, 0, 0, 0]
+
+
+async def test_a_postgresql_that_can_be_read_but_not_written_is_away_as_well(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when its disk is full: every look-up succeeds, and no epoch can begin."""
+    refused = []
+
+    async def refuse(this: Writer, *args: object) -> None:
+        refused.append(args)
+        raise JournalDown("no space left on device")
+
+    async with rig.ledger() as ledger:
+        await rig.give(ledger, 1, 1000)
+        for name in ("claim", "commit"):
+            monkeypatch.setattr(Writer, name, refuse)
+        assert (await rig.do(ledger, Operation.REDEEM, 1, points=1)).refusal is Refusal.UNAVAILABLE
+        for _ in range(20):
+            assert (await balance(rig, ledger, 1)).provisional
+            await asyncio.sleep(0.02)
+        assert len(refused) > 1
+        monkeypatch.undo()
+        assert (await until_back(rig, ledger, 1)).refusal is None

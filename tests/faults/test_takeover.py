@@ -128,7 +128,7 @@ async def test_a_partition_has_one_owner_at_a_time(rig: Rig) -> None:
     await heir.close()
 
 
-async def test_a_standby_outlives_a_postgresql_that_dies_while_it_says_goodbye(
+async def test_a_worker_without_the_lock_outlives_a_postgresql_that_dies_while_it_says_goodbye(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def dies(this: asyncpg.Connection, *, timeout: float | None = None) -> None:
