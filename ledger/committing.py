@@ -75,6 +75,7 @@ class Committer:
         self._decided = asyncio.Event()
         self._progress = asyncio.Event()
         self._heard_at = self._clock.monotonic_s()
+        self._checked_at = self._heard_at
 
     def add(self, group: Group) -> None:
         """Take a decided batch."""
@@ -124,7 +125,8 @@ class Committer:
                     continue
             groups = list(self._groups)
             await self._commit(groups[: continuous([group.decided for group in groups])])
-            if self._clock.monotonic_s() - self._heard_at > self._limits.owner_check_s:
+            # Commits are heard as well, but only this question tells that another worker asks for the partition.
+            if self._clock.monotonic_s() - self._checked_at > self._limits.owner_check_s:
                 await self._be_heard()
 
     async def begin(self) -> None:
@@ -139,7 +141,7 @@ class Committer:
         asked_at = self._clock.monotonic_s()
         with self._services.pulse.call():
             self.wanted_elsewhere = bool(await wanted_by())
-        self._heard_at = asked_at
+        self._heard_at = self._checked_at = asked_at
 
     def expect_lease(self) -> None:
         """Raise JournalDown when the partition may have another owner by now.

@@ -1,7 +1,7 @@
 """python -m tests.campaign [--seed N] [--rounds K | --round R] [--faults NAME,NAME]
 
 The last line of standard output is one JSON object. The exit status is 0 when nothing was breached and no worker failed
-by a bug, else 1.
+by a bug, 1 otherwise, 3 when the campaign itself failed.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from tests.campaign.rounds import Round, draw, run_round
 from tests.campaign.site import SETTINGS, Site, running_site
 
 REGISTERS, TWINS = 64, 16
+_EXIT_CAMPAIGN_FAILED = 3
 
 
 def _arguments() -> argparse.Namespace:
@@ -94,8 +96,12 @@ def main() -> int:
     # Whoever ends it politely gets everything taken down.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     mounting = keep_mounts_private()
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        report = runner.run(campaign(arguments.seed, numbers, names, mounting=mounting))
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            report = runner.run(campaign(arguments.seed, numbers, names, mounting=mounting))
+    except Exception:  # noqa: BLE001 - whatever it is, it says nothing about the promises
+        traceback.print_exc()
+        return _EXIT_CAMPAIGN_FAILED
     print(json.dumps(report.as_dict()))  # noqa: T201
     return 0 if report.clean else 1
 
