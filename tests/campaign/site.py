@@ -160,6 +160,11 @@ class Site:
         async with self.database() as connection:
             return [enrolled.account for enrolled in await enrol(connection, cards)]
 
+    def failures(self) -> list[str]:
+        """Return the log lines of workers that ended by an exception that nobody expected."""
+        with (self.folder / "server.log").open(errors="replace") as log:
+            return [line.strip() for line in log if '"worker failed"' in line or "Traceback" in line]
+
     async def verify(self) -> Verified:
         """Let the product prove its own books. Raises BadRow."""
         hot = HotStore.at(self.valkey.url, timeout_s=10.0)
