@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 
 import msgpack
@@ -42,6 +43,8 @@ class Asked:
         self._movable_from = active
         #: Ids under which something else was sent as well.
         self.reused: set[bytes] = set()
+        #: Copies that were sent and not answered, by their id.
+        self.under_way: Counter[bytes] = Counter()
 
     def add(self, request: Request) -> None:
         """Remember a request before it is sent."""
@@ -122,6 +125,7 @@ class Tap:
     def _event(self, kind: str, request_id: bytes, **fields: object) -> None:
         request = self._own[request_id]
         number = self._asked.number(request)
+        self._asked.under_way[request_id] += 1 if kind == SENT else -1
         self._note(
             Event(self._now_ms(), self._register, kind, request_id, request.op.name, number, line=self._line, **fields)  # type: ignore[arg-type]
         )
