@@ -81,8 +81,8 @@ class Town:
     issued: int
     history: dict[int, list[Request]] = field(default_factory=dict)
     holds: dict[int, list[Request]] = field(default_factory=dict)
-    #: Requests of which a client said that they had no effect: (register, request id).
-    untouched: list[tuple[str, bytes]] = field(default_factory=list)
+    #: Requests of which a client said that they had no effect, and which register that was.
+    untouched: dict[bytes, str] = field(default_factory=dict)
 
 
 class SimulatedRegister:
@@ -181,6 +181,9 @@ class SimulatedRegister:
 
     async def _reuse(self, request: RedeemRequest) -> None:
         """Send something else under the id of an earlier request: it must be refused."""
+        if self._town.asked.under_way[request.request_id]:
+            # An answer that is still to come would be taken for the answer to this one.
+            return
         self._town.asked.reused.add(request.request_id)
         try:
             reply = await self._clients[-1].request(replace(request, points=request.points + 1))
@@ -213,6 +216,7 @@ class SimulatedRegister:
     async def _ask(self, request: Request, client: int) -> None:
         request_id = request.request_id
         self._times[request_id] += 1
+        self._town.untouched.pop(request_id, None)
         self._open[request_id] = request
         self._town.asked.add(request)
         try:
@@ -224,7 +228,7 @@ class SimulatedRegister:
         except Unanswered:
             if self._times[request_id] == 1 and has_effect(request) and request_id not in self.store.kept:
                 # The client is sure that nothing happened, and has nobody else's copy to think of.
-                self._town.untouched.append((self.name, request_id))
+                self._town.untouched[request_id] = self.name
             self._forget(request_id)
         except ValueError:
             # It is under way over this line already.

@@ -235,7 +235,7 @@ class Scenario:
         entries = [dict(zip(ENTRY_COLUMNS, row, strict=True)) for row in database.entries()]
         accounts = [row for _, row in sorted(database.rows["account"].items())]
         journaled = {entry["request_id"] for entry in entries if entry["op"] != Operation.TOMBSTONE}
-        for register, request_id in self._town.untouched:
+        for request_id, register in self._town.untouched.items():
             self._counts["told that nothing happened"] += 1
             if request_id in journaled:
                 self._troubles.append(

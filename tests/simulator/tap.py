@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 
 import msgpack
 
-from protocol.codes import OPERATION_FIRST, OPERATION_LAST, Message
+from protocol.codes import OPERATION_FIRST, OPERATION_LAST, Message, Outcome
 from protocol.framing import FrameReader
 from protocol.messages import Request, decode
 from protocol.requests import (
@@ -42,18 +43,23 @@ class Asked:
         self._movable_from = active
         #: Ids under which something else was sent as well.
         self.reused: set[bytes] = set()
+        #: Copies that were sent and not answered, by their id.
+        self.under_way: Counter[bytes] = Counter()
 
     def add(self, request: Request) -> None:
         """Remember a request before it is sent."""
         self.requests.setdefault(request.request_id, request)
 
+    def movable(self, request: Request) -> bool:
+        """Return whether the card may replace another one, and then leads to that one's account."""
+        return self._numbers[request.card.value] >= self._movable_from
+
     def number(self, request: Request) -> int:
         """Return the number of a request's card."""
         number = self._numbers[request.card.value]
-        if number < self._movable_from:
+        if not self.movable(request):
             return number
-        # It may replace another card and then leads to that one's account. The judge takes a card to lead to one
-        # account for ever, so it is told of a new card each time.
+        # The judge takes a card to lead to one account for ever, so it is told of this one as of a new one each time.
         return number + _MOVABLE * (1 + int.from_bytes(request.request_id[:4], "big"))
 
 
@@ -106,6 +112,9 @@ class Tap:
     def _answered(self, request_id: bytes, replayed: bool, body: bytes) -> None:
         outcome, points, _, balance, _, detail = msgpack.unpackb(body)[:6]
         request = self._own[request_id]
+        # A decline of a card that has moved since told the balance of an account of which the judge knows nothing.
+        ambiguous = outcome > Outcome.APPROVED_PARTIAL and self._asked.movable(request)
+        told = None if balance is None or ambiguous else tuple(balance)
         self._event(
             ANSWERED,
             request_id,
@@ -114,7 +123,7 @@ class Tap:
             outcome=outcome,
             replayed=replayed,
             body=body,
-            balance=None if balance is None else tuple(balance),
+            balance=told,
             provisional=isinstance(request, BalanceRequest) and bool(detail) and len(detail) > 1 and bool(detail[1]),
             status=int(detail[0]) if isinstance(request, StatusRequest) and detail else None,
         )
@@ -122,6 +131,7 @@ class Tap:
     def _event(self, kind: str, request_id: bytes, **fields: object) -> None:
         request = self._own[request_id]
         number = self._asked.number(request)
+        self._asked.under_way[request_id] += 1 if kind == SENT else -1
         self._note(
             Event(self._now_ms(), self._register, kind, request_id, request.op.name, number, line=self._line, **fields)  # type: ignore[arg-type]
         )
