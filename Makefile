@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check nightly faults fix replay mutants hot-card recovery lock image clean
+.PHONY: help run test check nightly faults simulate fix replay mutants hot-card recovery lock image clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ fix: $(VENV)/.dev $(VENV)/.project ## format, mend what the linter can, write ge
 
 replay: $(VENV)/.dev $(VENV)/.project ## send a year of real sales through the server (REPLAY_ARGS="--weeks 1-4")
 	@$(BIN)/tillwire replay $(REPLAY_ARGS)
+
+simulate: $(VENV)/.dev $(VENV)/.project ## play faults on virtual time for a while, or repeat one scenario (MINUTES=10, SEED=7)
+	@$(BIN)/python -m tests.simulator $(if $(SEED),--seed $(SEED),--minutes $(or $(MINUTES),1)) $(SIMULATE_ARGS)
 
 mutants: $(VENV)/.dev $(VENV)/.project ## plant known bugs, one at a time, and show which instrument finds each (MUTANTS="refund_twice")
 	@$(BIN)/python -m tests.mutants $(MUTANTS) $(MUTANTS_ARGS)

@@ -164,8 +164,8 @@ class Partition:
         try:
             hot_store, head = await self._catch_up(writer)
             pipeline = Pipeline(self.number, head, writer, hot_store, self._services, self._limits)
-            # The lease of the lock begins with an answer of PostgreSQL, however long Redis took.
-            await pipeline.be_heard()
+            # Redis is claimed by now, so whatever is older there will not be believed by anybody who comes later.
+            await pipeline.begin()
         except BaseException:
             if self._keeping is _Keeping.UNTIL_NEXT_EPOCH:
                 self._keep_for_a_moment()
@@ -236,7 +236,7 @@ class Partition:
 
     async def _take_over(self, writer: Writer, claim: Claim) -> PartitionHead:
         hot_store, statistics = self._services.hot_store, self._services.statistics
-        decided = await hot_store.claim(self.number, claim.epoch, claim.generation, claim.mark)
+        decided = await hot_store.claim(self.number, claim.epoch, claim.generation, claim.mark, claim.served)
         if decided is not None and await self._journal_rest(writer, decided):
             log.info("partition taken", partition=self.number, epoch=claim.epoch, caught_up=len(decided))
             return PartitionHead(claim.epoch, claim.generation, claim.mark + len(decided))
@@ -250,6 +250,9 @@ class Partition:
 
     async def _stand_in(self, writer: Writer, claim: Claim) -> tuple[HotStore, PartitionHead]:
         """Begin an epoch without Redis. Whatever it remembers when it is back was not told to anybody, and is void."""
+        if claim.former_owner not in ("", self._owner):
+            # Redis cannot tell a former owner, who may only be cut off from PostgreSQL, that its time is over.
+            await asyncio.sleep(self._limits.lease_s)
         head = PartitionHead(claim.epoch, await writer.void_generation(), claim.mark)
         hot_store = self._services.standby_stores.make()
         await hot_store.reset(self.number, head)

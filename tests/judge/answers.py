@@ -160,7 +160,10 @@ def _accounts_by_card(events: Sequence[Event], journal: Journal, report: Report)
     accounts: dict[int, int] = {}
     for event in events:
         entry = journal.by_id.get(event.request_id)
-        if event.event == ANSWERED and entry is not None and not event.question and entry["op"] != Op.TOMBSTONE:
+        if event.event != ANSWERED or entry is None or event.question or entry["op"] == Op.TOMBSTONE:
+            continue
+        # Another request may have taken the id, for another card, and this one was declined.
+        if event.body == entry["answer"]:
             account = accounts.setdefault(event.card, entry["account_id"])
             if account != entry["account_id"]:
                 report("doubled", f"{_name(event)} is on account {entry['account_id']}, its card's is {account}")

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import asyncpg
 import msgpack
+import redis.asyncio
 
 from ledger.clock import SystemClock
 from ledger.hot_store import HotStore, connect
@@ -36,7 +37,7 @@ FAULT_LIMITS = Limits(settle_interval_s=0.2, refresh_interval_s=0.1, acquire_int
                       redis_probe_interval_s=0.05, redis_steady_s=0.1)  # fmt: skip
 #: For tests on healthy engines: a disk that stalls under other people's load is no trouble.
 LIMITS = replace(FAULT_LIMITS, redis_timeout_s=30.0, postgres_timeout_s=30.0, journal_silence_s=30.0,
-                 owner_silence_s=60.0)  # fmt: skip
+                 owner_silence_s=60.0, lease_s=60.0)  # fmt: skip
 
 
 class Reply(NamedTuple):
@@ -154,6 +155,11 @@ class Rig:
             yield connection
         finally:
             await connection.close()
+
+    @asynccontextmanager
+    async def redis(self) -> AsyncIterator[Any]:
+        async with redis.asyncio.Redis.from_url(self.redis_url) as client:
+            yield client
 
     @asynccontextmanager
     async def ledger(

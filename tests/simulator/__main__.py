@@ -10,12 +10,13 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 
-from tests.simulator.runner import Tally, play, play_all
+from tests.simulator.runner import Tally, play, play_all, warm_up
 
-_CHUNK = 20
+_CHUNK = 40
 _SHOWN_MAX = 5
 _HASH_SEED = "0"
 
@@ -50,25 +51,44 @@ def _many(first: int, minutes: float, scenarios: int | None, jobs: int, *, keep_
     started = time.monotonic()
     deadline = started + minutes * 60 if scenarios is None else float("inf")
     tally = Tally()
-    chunks = _chunks(first, scenarios)
-    with ProcessPoolExecutor(jobs, mp_context=get_context("fork")) as pool:
-        running: set[Future[Tally]] = set()
-        while True:
-            while len(running) < jobs + 1 and time.monotonic() < deadline and (keep_going or not tally.breaches):
-                chunk = next(chunks, None)
-                if chunk is None:
-                    break
-                running.add(pool.submit(play_all, chunk, deadline, stop=not keep_going))
-            if not running:
-                break
-            done, running = wait(running, return_when=FIRST_COMPLETED)
-            for future in done:
-                part = future.result()
-                for breach in part.breaches[: max(0, _SHOWN_MAX - len(tally.breaches))]:
-                    _say(f"{breach.told()}\nrepeat it with: make simulate SEED={breach.seed}\n")
-                tally.add(part)
+    for part in _parts(_chunks(first, scenarios), deadline, jobs, stop=not keep_going):
+        for breach in part.breaches[: max(0, _SHOWN_MAX - len(tally.breaches))]:
+            _say(f"{breach.told()}\nrepeat it with: make simulate SEED={breach.seed}\n")
+        tally.add(part)
+        if tally.breaches and not keep_going:
+            break
     _report(tally, first, time.monotonic() - started)
     return 1 if tally.breaches else 0
+
+
+def _parts(chunks: Iterator[range], deadline: float, jobs: int, *, stop: bool) -> Iterator[Tally]:
+    """Yield what processes of this one's kind have played, each a chunk: what one leaves behind goes with it."""
+    warm_up()
+    context = get_context("fork")
+    running: dict[Connection, BaseProcess] = {}
+    try:
+        while True:
+            while len(running) < jobs and time.monotonic() < deadline and (chunk := next(chunks, None)) is not None:
+                mine, theirs = context.Pipe(duplex=False)
+                process = context.Process(target=_play_chunk, args=(chunk, deadline, stop, theirs))
+                process.start()
+                theirs.close()
+                running[mine] = process
+            if not running:
+                return
+            for ready in wait(list(running)):
+                assert isinstance(ready, Connection)
+                process = running.pop(ready)
+                yield ready.recv()
+                process.join()
+    finally:
+        for process in running.values():
+            process.terminate()
+            process.join()
+
+
+def _play_chunk(chunk: range, deadline: float, stop: bool, result: Connection) -> None:
+    result.send(play_all(chunk, deadline, stop=stop))
 
 
 def _say(line: str) -> None:

@@ -5,8 +5,9 @@ a plug that can be pulled at any time. What it has to keep survives in its store
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 
 from protocol.client import Client
@@ -75,10 +76,13 @@ class Town:
 
     asked: Asked
     note: Note
+    wrong: Callable[[str], None]
     active: int
     issued: int
     history: dict[int, list[Request]] = field(default_factory=dict)
     holds: dict[int, list[Request]] = field(default_factory=dict)
+    #: Requests of which a client said that they had no effect, and which register that was.
+    untouched: dict[bytes, str] = field(default_factory=dict)
 
 
 class SimulatedRegister:
@@ -99,6 +103,8 @@ class SimulatedRegister:
         self._clients: list[Client] = []
         self._open: dict[bytes, Request] = {}
         self._left = 0
+        self._approved: list[RedeemRequest] = []
+        self._times: Counter[bytes] = Counter()
 
     @property
     def process(self) -> Process:
@@ -168,6 +174,38 @@ class SimulatedRegister:
             await self._ask(request, 0)
         if self._dice.random() < 0.15:
             await self._again(request, -1)
+        if self._approved and self._dice.random() < 0.05:
+            await self._reuse(self._dice.choice(self._approved))
+        elif len(self._clients) > 1 and self._town.active > 1 and self._dice.random() < 0.04:
+            await self._collide()
+
+    async def _reuse(self, request: RedeemRequest) -> None:
+        """Send something else under the id of an earlier request: it must be refused."""
+        if self._town.asked.under_way[request.request_id]:
+            # An answer that is still to come would be taken for the answer to this one.
+            return
+        self._town.asked.reused.add(request.request_id)
+        try:
+            reply = await self._clients[-1].request(replace(request, points=request.points + 1))
+        except (Unanswered, ValueError):
+            return
+        finally:
+            self.store.done(request.request_id)
+        if reply.reversal_id is None:
+            self._town.wrong(f"{self.name}: {request.request_id.hex()[:12]} was accepted with other content: {reply}")
+
+    async def _collide(self) -> None:
+        """Send two requests under one id at once, for two cards: one of them must be refused."""
+        request_id, receipt = self._id(), Receipt(1_000, "EUR")
+        self._town.asked.reused.add(request_id)
+        cards = self._dice.sample(range(self._town.active), 2)
+        earns = [EarnRequest(request_id, 0, card(number), receipt, None, self._wall_ms()) for number in cards]
+        await asyncio.gather(
+            *(client.request(earn) for client, earn in zip(self._clients, earns, strict=True)), return_exceptions=True
+        )
+        self.store.done(request_id)
+        self._town.asked.add(earns[0])
+        self._give_up(request_id)
 
     async def _again(self, request: Request, client: int) -> None:
         """Send the same once more."""
@@ -177,30 +215,32 @@ class SimulatedRegister:
 
     async def _ask(self, request: Request, client: int) -> None:
         request_id = request.request_id
-        first = request_id not in self._open
+        self._times[request_id] += 1
+        self._town.untouched.pop(request_id, None)
         self._open[request_id] = request
         self._town.asked.add(request)
         try:
             reply = await self._clients[client].request(request)
-        except Refused:
-            self._forget(request_id, first)
-        except InDoubt as doubt:
+        except InDoubt:
             # What is to be kept stays in the store, and comes to its end later.
             if request_id not in self.store.kept:
-                self._forget(request_id, first)
-            del doubt
+                self._forget(request_id)
         except Unanswered:
-            self._forget(request_id, first)
+            if self._times[request_id] == 1 and has_effect(request) and request_id not in self.store.kept:
+                # The client is sure that nothing happened, and has nobody else's copy to think of.
+                self._town.untouched[request_id] = self.name
+            self._forget(request_id)
         except ValueError:
             # It is under way over this line already.
             return
         else:
             if reply.outcome == Outcome.REVERSED and reply.reversal_id is not None:
-                self._forget(request_id, first)
+                self._forget(request_id)
             self._open.pop(request_id, None)
+            if reply.outcome <= Outcome.APPROVED_PARTIAL and isinstance(request, RedeemRequest):
+                self._approved.append(request)
 
-    def _forget(self, request_id: bytes, first: bool) -> None:
-        del first
+    def _forget(self, request_id: bytes) -> None:
         if request_id in self._open:
             self._give_up(request_id)
             del self._open[request_id]

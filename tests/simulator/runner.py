@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from tests.simulator.scenario import Outcome, Scenario, Trace
 
-_SCENARIOS_PER_COLLECTION = 20
+_SCENARIOS_PER_COLLECTION = 50
 
 
 @dataclass
@@ -59,6 +59,13 @@ def play_all(seeds: Iterable[int], deadline: float = float("inf"), *, stop: bool
                 # All that has become garbage is young: nothing was collected while the scenarios were played.
                 gc.collect(0)
     return tally
+
+
+def warm_up() -> None:
+    """Have everything ready that scenarios share, before processes are forked that play some."""
+    play(0)
+    gc.collect()
+    gc.freeze()
 
 
 @contextlib.contextmanager

@@ -165,7 +165,7 @@ class Scenario:
         self._installation = Installation(
             self._loop, _dice(dice.getrandbits(64)), self._counts, plan.settings, made, plan.start_ms, self._broken
         )
-        self._town = Town(Asked(plan.active, plan.issued), self._note, plan.active, plan.issued)
+        self._town = Town(Asked(plan.active, plan.issued), self._note, self._troubles.append, plan.active, plan.issued)
         self._installation.network.tap = self._tap
         clock = self._installation.clock
         self._registers = [
@@ -234,6 +234,13 @@ class Scenario:
         database = self._installation.postgres.tables
         entries = [dict(zip(ENTRY_COLUMNS, row, strict=True)) for row in database.entries()]
         accounts = [row for _, row in sorted(database.rows["account"].items())]
+        journaled = {entry["request_id"] for entry in entries if entry["op"] != Operation.TOMBSTONE}
+        for request_id, register in self._town.untouched.items():
+            self._counts["told that nothing happened"] += 1
+            if request_id in journaled:
+                self._troubles.append(
+                    f"{register} was told that {request_id.hex()[:12]} had no effect, but it is journaled"
+                )
         self._counts["entries"] += len(entries)
         self._counts.update(f"entries {Operation(entry['op']).name}" for entry in entries)
         clock = self._installation.clock

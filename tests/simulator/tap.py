@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 
 import msgpack
 
-from protocol.codes import OPERATION_FIRST, OPERATION_LAST, Message
+from protocol.codes import OPERATION_FIRST, OPERATION_LAST, Message, Outcome
 from protocol.framing import FrameReader
 from protocol.messages import Request, decode
 from protocol.requests import (
@@ -37,23 +38,29 @@ class Asked:
 
     def __init__(self, active: int, issued: int) -> None:
         """Take how many cards are in use, and how many behind them wait to be activated or to replace another one."""
-        self.requests: dict[bytes, tuple[Request, int]] = {}
-        self.numbers = {card(number).value: number for number in range(active + issued)}
+        self.requests: dict[bytes, Request] = {}
+        self._numbers = {card(number).value: number for number in range(active + issued)}
         self._movable_from = active
+        #: Ids under which something else was sent as well.
+        self.reused: set[bytes] = set()
+        #: Copies that were sent and not answered, by their id.
+        self.under_way: Counter[bytes] = Counter()
 
     def add(self, request: Request) -> None:
         """Remember a request before it is sent."""
-        number = self.numbers[request.card.value]
-        if number >= self._movable_from:
-            # It may replace another card and then leads to that one's account. The judge takes a card to lead to one
-            # account for ever, so it is told of a new card each time.
-            number += _MOVABLE * (1 + len(self.requests))
-        self.requests.setdefault(request.request_id, (request, number))
+        self.requests.setdefault(request.request_id, request)
 
-    def event(self, at_ms: int, register: str, kind: str, request_id: bytes, **fields: object) -> Event:
-        """Return an event about a known request."""
-        request, number = self.requests[request_id]
-        return Event(at_ms, register, kind, request_id, request.op.name, number, **fields)  # type: ignore[arg-type]
+    def movable(self, request: Request) -> bool:
+        """Return whether the card may replace another one, and then leads to that one's account."""
+        return self._numbers[request.card.value] >= self._movable_from
+
+    def number(self, request: Request) -> int:
+        """Return the number of a request's card."""
+        number = self._numbers[request.card.value]
+        if not self.movable(request):
+            return number
+        # The judge takes a card to lead to one account for ever, so it is told of this one as of a new one each time.
+        return number + _MOVABLE * (1 + int.from_bytes(request.request_id[:4], "big"))
 
 
 class Tap:
@@ -65,6 +72,8 @@ class Tap:
         self._now_ms = now_ms
         self._register = register
         self._line = line
+        # What was asked on this very line: somebody else may have used the same id for something else.
+        self._own: dict[bytes, Request] = {}
         self._sent = FrameReader()
         self._heard = FrameReader()
 
@@ -72,14 +81,16 @@ class Tap:
         """Note what the register writes."""
         for payload in self._sent.feed(data):
             if OPERATION_FIRST <= payload[1] <= OPERATION_LAST:
-                known = self._asked.requests.get(payload[_ID])
-                if known is None:
-                    # A reversal that the client itself has made.
+                request_id = payload[_ID]
+                if request_id in self._asked.requests and request_id not in self._asked.reused:
+                    request = self._asked.requests[request_id]
+                else:
+                    # A reversal that the client itself has made, or other content under an id that is known.
                     message = decode(payload)
                     assert isinstance(message, Request)
                     self._asked.add(message)
-                    known = self._asked.requests[message.request_id]
-                request = known[0]
+                    request = message
+                self._own[request_id] = request
                 self._event(
                     SENT,
                     request.request_id,
@@ -100,7 +111,10 @@ class Tap:
 
     def _answered(self, request_id: bytes, replayed: bool, body: bytes) -> None:
         outcome, points, _, balance, _, detail = msgpack.unpackb(body)[:6]
-        request, _ = self._asked.requests[request_id]
+        request = self._own[request_id]
+        # A decline of a card that has moved since told the balance of an account of which the judge knows nothing.
+        ambiguous = outcome > Outcome.APPROVED_PARTIAL and self._asked.movable(request)
+        told = None if balance is None or ambiguous else tuple(balance)
         self._event(
             ANSWERED,
             request_id,
@@ -109,13 +123,18 @@ class Tap:
             outcome=outcome,
             replayed=replayed,
             body=body,
-            balance=None if balance is None else tuple(balance),
+            balance=told,
             provisional=isinstance(request, BalanceRequest) and bool(detail) and len(detail) > 1 and bool(detail[1]),
             status=int(detail[0]) if isinstance(request, StatusRequest) and detail else None,
         )
 
     def _event(self, kind: str, request_id: bytes, **fields: object) -> None:
-        self._note(self._asked.event(self._now_ms(), self._register, kind, request_id, line=self._line, **fields))
+        request = self._own[request_id]
+        number = self._asked.number(request)
+        self._asked.under_way[request_id] += 1 if kind == SENT else -1
+        self._note(
+            Event(self._now_ms(), self._register, kind, request_id, request.op.name, number, line=self._line, **fields)  # type: ignore[arg-type]
+        )
 
 
 def target_of(request: Request) -> bytes | None:
@@ -141,4 +160,5 @@ def _amount(request: Request) -> int | None:
 
 def gave_up(asked: Asked, at_ms: int, register: str, request_id: bytes) -> Event:
     """Return the note that a register wants no answer to a request any more."""
-    return asked.event(at_ms, register, GAVE_UP, request_id)
+    request = asked.requests[request_id]
+    return Event(at_ms, register, GAVE_UP, request_id, request.op.name, asked.number(request))

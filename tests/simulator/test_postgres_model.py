@@ -1,0 +1,282 @@
+"""The model of PostgreSQL answers as a real one does: the same calls on both, mostly by the ledger's writer and reader.
+
+What is compared is what came back, row for row, and by which exception and constraint a call was refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable
+from random import Random
+from typing import Any, cast
+
+import asyncpg
+import pytest
+
+from ledger.clock import SystemClock
+from ledger.hot_store import pack
+from ledger.journal import migrate
+from ledger.journal.partitioning import ensure_partitions
+from ledger.journal.postgres import Postgres
+from ledger.journal.pulse import Pulse
+from ledger.journal.reader import Reader
+from ledger.journal.statements import statement
+from ledger.journal.writer import Batch, CardChange, Fenced, JournalDown, Row, Writer
+from ledger.programme import Rules
+from server.registers.dispatch import token_hash
+from tests.simulator.loop import Loop, Process
+from tests.simulator.postgres_client import SimulatedPostgres
+from tests.simulator.postgres_model import PostgresModel
+from tests.simulator.postgres_tables import Tables
+from tests.simulator.programme import SECRETS, card, tables
+
+Told = list[Any]
+EARN, REDEEM, REVERSE, HOLD, CAPTURE = 21, 17, 24, 18, 19
+
+
+def _database() -> Tables:
+    rules = Rules(valid_from_ms=0, earn_rate_bp=500, holds_max=3, slip=("{spent}", "{available}"))
+    return tables(rules, Rules(valid_from_ms=0), tills=2, active=4, issued=2, partitions=2)
+
+
+def _token(number: int) -> bytes:
+    token = card(number).token
+    assert token is not None
+    return token_hash(token, SECRETS.token_key)
+
+
+def _request(name: str) -> bytes:
+    return name.encode().ljust(16, b".")
+
+
+def _account(account: int, after: tuple[int, int], now: tuple[int, int], balance: int = 0, held: int = 0) -> Row:
+    return (account, *after, *now, balance, held, 0, 5_000 + account if held else 0, b"state of %d" % now[0])
+
+
+def _entry(
+    account: int, seq: int, link: int, op: int, name: str | None, target: str | None = None, moves: str = "{}"
+) -> Row:
+    request_id = None if name is None else _request(name)
+    return (
+        account, seq, link, op, request_id, 1, 1, 5, 0, 0, 5, 0, 0, 0, 5, 0, 100, -1,
+        None if target is None else _request(target), moves, 1_000 + seq, 999, 500, 7_000 if op == HOLD else 0,
+        pack([b"t", 1]) if op == HOLD else None, "EUR", "reference", b"f" * 8, b"answer", b"s" * 16,
+    )  # fmt: skip
+
+
+def _batch(mark: int, accounts: list[Row], entries: list[Row], **more: Any) -> Batch:
+    return Batch(mark, {row[0]: row for row in accounts}, entries, **more)
+
+
+async def _forget(accounts: set[int]) -> None:
+    del accounts
+
+
+async def _caught(work: Awaitable[Any]) -> Any:
+    """Return what came back, or how it was refused."""
+    try:
+        return await work
+    except (Fenced, JournalDown) as error:
+        return type(error).__name__
+    except asyncpg.PostgresError as error:
+        return type(error).__name__, error.constraint_name
+    except asyncpg.InterfaceError as error:
+        return type(error).__name__
+
+
+def _plain(found: Any) -> Any:
+    """Return rows as tuples and mappings sorted, so that both sides compare."""
+    if isinstance(found, dict):
+        return {key: _plain(value) for key, value in sorted(found.items())}
+    if isinstance(found, list | tuple):
+        return [_plain(item) for item in found]
+    return tuple(found.values()) if hasattr(found, "keys") else found
+
+
+def _reader(postgres: Postgres) -> Reader:
+    return Reader(postgres, Pulse(SystemClock(), silence_s=60.0), connections_max=2, timeout_s=10.0)
+
+
+async def _writer(postgres: Postgres, partition: int, *, timeout_s: float = 10.0) -> Writer | None:
+    return await Writer.try_open(postgres, partition, timeout_s=timeout_s, idle_timeout_s=60.0)
+
+
+async def _journaling(postgres: Postgres) -> Told:
+    """Owners come and go, journal, are vetoed and fenced; readers look at it."""
+    told: Told = []
+    reader = _reader(postgres)
+    first = await _writer(postgres, 0)
+    assert first is not None
+    told += [await _writer(postgres, 0), await first.claim("worker-0")]
+    told.append(await first.commit(_batch(1, [_account(2, (0, 0), (2, 20), 10)], [
+        _entry(2, 1, 10, EARN, "earn"), _entry(2, 2, 20, REDEEM, "redeem", moves="{1,2,-3,4}"),
+    ]), _forget))  # fmt: skip
+    # A predecessor that is not the head; an id that is journaled; one twice in a batch; one of each kind at once.
+    told.append(await first.commit(_batch(2, [_account(2, (1, 10), (2, 30))], [_entry(2, 2, 30, EARN, "x")]), _forget))
+    told.append(await first.commit(_batch(3, [
+        _account(2, (2, 20), (3, 31), 10), _account(4, (0, 0), (1, 41), 10),
+    ], [_entry(2, 3, 31, EARN, "earn"), _entry(4, 1, 41, EARN, "four")]), _forget))  # fmt: skip
+    told.append(await first.commit(_batch(4, [
+        _account(2, (2, 20), (3, 32), 10), _account(4, (1, 41), (2, 42), 10),
+    ], [_entry(2, 3, 32, EARN, "both"), _entry(4, 2, 42, EARN, "both")]), _forget))  # fmt: skip
+    told.append(await first.commit(_batch(5, [
+        _account(2, (3, 32), (6, 35), 10, 5),
+    ], [_entry(2, 4, 33, HOLD, "hold"), _entry(2, 5, 34, CAPTURE, "capture", "hold"),
+        _entry(2, 6, 35, REVERSE, "reverse", "redeem")]), _forget))  # fmt: skip
+    # Cards: one comes into use, a pristine one moves, one that is in use elsewhere cannot.
+    told.append(await first.commit(_batch(6, [_account(2, (6, 35), (7, 36), 10)], [_entry(2, 7, 36, 34, "replace")],
+        cards=[CardChange(_token(1), 2, 3, 5, "old"), CardChange(_token(4), 2, 1, 5, "new")],
+        terminal_days=[(2, 1, 100, 7), (2, 1, 100, 8), (2, 2, 100, 1)]), _forget))  # fmt: skip
+    taken = [CardChange(_token(4), 4, 1, 5, "new"), CardChange(b"unknown token 16", 4, 1, 5, "fresh")]
+    told.append(await first.commit(
+        _batch(7, [_account(4, (1, 41), (2, 43), 10)], [_entry(4, 2, 43, 34, "taken")], cards=taken), _forget
+    ))  # fmt: skip
+    told.append(await _caught(first.commit(_batch(8, [_account(4, (1, 41), (2, 44), 1, 2)], []), _forget)))
+    told += [await first.wanted_by(), await reader.ask_for_partition(0, "worker-0"), await first.wanted_by()]
+    told += [
+        await reader.ask_for_partition(0, "worker-9"),
+        await first.wanted_by(),
+        (await reader.partition_owners())[1],
+    ]
+    await first.close()
+    second = await _writer(postgres, 0)
+    assert second is not None
+    claim = await second.claim("worker-1")
+    told.append(claim)
+    told.append(await second.void_generation() != claim.generation)
+    told.append(
+        await second.commit(_batch(9, [_account(4, (1, 41), (2, 45), 10)], [_entry(4, 2, 45, EARN, "on")]), _forget)
+    )
+    told += [await reader.heads([2, 4, 99]), await reader.stored([_request(n) for n in ("earn", "reverse", "nothing")])]
+    told.append(await reader.families([_request(n) for n in ("earn", "redeem", "hold", "capture", "reverse", "no")]))
+    told += [await reader.cards([_token(n) for n in range(6)]), await reader.cards([b"unknown token 16"])]
+    told += [await reader.due_accounts(99_999, 2, 0, 10), await reader.due_accounts(1, 2, 0, 10)]
+    told += [await reader.terminal("till-0"), await reader.terminal("nobody"), await reader.greetings([1, 2])]
+    told += [await reader.terminal_spent(n, 100) for n in (1, 2, 3)]
+    programme = await reader.programme()
+    told += [programme.version > 0, programme.networks, await ensure_partitions(postgres, 2)]
+    await second.close()
+    await reader.close()
+    return told
+
+
+async def _waiting(postgres: Postgres) -> Told:
+    """Transactions wait for each other, find what the other one has left, and are undone when both wait."""
+    told: Told = []
+    one, two = [await postgres.connect(timeout_s=10.0, settings={}) for _ in range(2)]
+    own, commit = statement("own_partition"), statement("commit")
+    nothing: list[Any] = [[]] * 40
+    async with one.transaction():
+        await one.fetchrow(own, 0, "one")
+        late = asyncio.ensure_future(two.fetchrow(commit, 5, 0, 0, *nothing))
+        await asyncio.sleep(0.1)
+        told.append(late.done())
+    told.append(await late)
+    told.append(await two.fetchrow(commit, 6, 0, 1, *nothing))
+
+    async def both(connection: Any, first: int, second: int) -> Any:
+        async with connection.transaction():
+            await connection.fetchrow(own, first, "x")
+            await asyncio.sleep(0.1)
+            return await connection.fetchrow(own, second, "x")
+
+    ended = await asyncio.gather(both(one, 0, 1), both(two, 1, 0), return_exceptions=True)
+    told.append(sorted(type(each).__name__ for each in ended if isinstance(each, Exception)))
+    # A failed transaction takes nothing more, and has left nothing.
+    try:
+        async with one.transaction():
+            await one.fetchrow(own, 1, "lost")
+            entries = list(zip(*[_entry(3, 0, 1, EARN, "zero")], strict=True))
+            accounts = list(zip(*[_account(3, (0, 0), (0, 1))], strict=True))
+            told.append(await _caught(one.fetchrow(commit, 1, 0, 2, *accounts, *entries)))
+            told.append(await _caught(one.fetchrow(own, 1, "lost")))
+            raise KeyError  # noqa: TRY301 - undoes the transaction
+    except KeyError:
+        told.append(await one.fetchval("SELECT wanted_by FROM partition WHERE partition_id = $1", 1))
+    locker = "SELECT pg_try_advisory_lock($1, $2)"
+    told += [await one.fetchval(locker, 1, 2), await one.fetchval(locker, 1, 2), await two.fetchval(locker, 1, 2)]
+    await one.close()
+    told += [await two.fetchval(locker, 1, 2), one.is_closed(), await _caught(one.fetchval(locker, 1, 2))]
+    two.terminate()
+    return told
+
+
+async def _timed_out(postgres: Postgres) -> Told:
+    """Sessions end for idleness, statements for taking too long, and either way the ledger hears that it is down."""
+    told: Told = []
+    blocker = await postgres.connect(timeout_s=10.0, settings={})
+    async with blocker.transaction():
+        await blocker.fetchrow(statement("own_partition"), 1, "blocker")
+        hasty = await postgres.connect(timeout_s=10.0, settings={"statement_timeout": "200"})
+        told.append(await _caught(hasty.fetchrow(statement("own_partition"), 1, "hasty")))
+        told.append(await hasty.fetchval("SELECT wanted_by FROM partition WHERE partition_id = $1", 1))
+        try:
+            await hasty.fetchrow(statement("own_partition"), 1, "hasty", timeout=0.05)
+        except TimeoutError:
+            told.append("client gave up")
+        writer = await _writer(postgres, 1, timeout_s=0.3)
+        assert writer is not None
+        told.append(await _caught(writer.claim("late")))
+        writer.terminate()
+        hasty.terminate()
+    idle = await Writer.try_open(postgres, 0, timeout_s=10.0, idle_timeout_s=0.3)
+    assert idle is not None
+    await asyncio.sleep(1.0)
+    told.append(await _caught(idle.claim("idle")))
+    successor = await _writer(postgres, 0)
+    told.append(successor is not None)
+    for each in (blocker, successor):
+        if each is not None:
+            each.terminate()
+    return told
+
+
+async def _fill(url: str, rows: dict[str, dict[Any, Any]]) -> None:
+    """Make a real database hold what the model's does."""
+    await migrate.run(url)
+    await ensure_partitions(Postgres(url), len(rows["partition"]))
+    connection = await asyncpg.connect(url)
+
+    async def copy(table: str, records: Iterable[dict[str, Any]]) -> None:
+        made = list(records)
+        await connection.copy_records_to_table(
+            table, columns=list(made[0]), records=[tuple(each.values()) for each in made]
+        )
+
+    networks = rows["network"]
+    try:
+        await copy("partner", ({"partner_id": n, "name": f"Partner {n}"} for n in networks))
+        await copy("network", ({"network_id": n, **network} for n, network in networks.items()))
+        await copy("store", ({"store_id": n, "network_id": n, "name": "Store"} for n in networks))
+        await copy("rules", ({"network_id": n, **rules} for n in networks for rules in rows["rules"][n]))
+        await copy("terminal", ({k: v for k, v in t.items() if k != "network_id"} for t in rows["terminal"].values()))
+        await copy("account", rows["account"].values())
+        await copy("card", rows["card"].values())
+    finally:
+        await connection.close()
+
+
+def _on_the_model(play: Callable[[Postgres], Awaitable[Told]]) -> Told:
+    loop = Loop(Random(1), seconds_max=60.0)  # noqa: S311 - it must be repeatable, not secret
+    server = PostgresModel(loop, Random(2), Counter(), _database())  # noqa: S311
+
+    async def world() -> Told:
+        process = Process(loop, "client")
+        return cast("Told", await process.start(play(cast("Any", SimulatedPostgres(server))), "play"))
+
+    told = loop.run(world())
+    loop.end()
+    assert not loop.failures
+    return told
+
+
+@pytest.mark.parametrize("play", [_journaling, _waiting, _timed_out])
+async def test_the_model_does_what_postgresql_does(
+    play: Callable[[Postgres], Awaitable[Told]], postgres_url: str
+) -> None:
+    await _fill(postgres_url, _database().rows)
+    real = _plain(await play(Postgres(postgres_url)))
+    model = _plain(await asyncio.to_thread(_on_the_model, play))
+    assert len(real) > 5
+    assert model == real
