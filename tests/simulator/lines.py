@@ -35,11 +35,15 @@ class Lines:
                 self._doubtful.add(event.request_id)
             self._under_way[event.request_id] += 1
             self._on_line[here] += 1
+            self._asked_behind.pop(here, None)
             if event.op == "STATUS" and event.target is not None and self._on_line[event.line, event.target] == 1:
                 self._asked_behind[here] = event.target
         elif event.event in {ANSWERED, REFUSED}:
             self._under_way[event.request_id] -= 1
             self._on_line[here] -= 1
+            if event.event == REFUSED:
+                # The next copy of it comes behind the question.
+                self._asked_behind = {k: v for k, v in self._asked_behind.items() if v != event.request_id}
             if event.event == ANSWERED:
                 self._answered(event)
             elif event.outcome not in _NOT_EXECUTED:
