@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -74,6 +75,7 @@ class Committer:
         self._decided = asyncio.Event()
         self._progress = asyncio.Event()
         self._heard_at = self._clock.monotonic_s()
+        self._checked_at = self._heard_at
 
     def add(self, group: Group) -> None:
         """Take a decided batch."""
@@ -119,28 +121,36 @@ class Committer:
                     async with asyncio.timeout(self._limits.owner_check_s):
                         await self._decided.wait()
                 except TimeoutError:
-                    await self.be_heard()
+                    await self._be_heard()
                     continue
             groups = list(self._groups)
             await self._commit(groups[: continuous([group.decided for group in groups])])
-            if self._clock.monotonic_s() - self._heard_at > self._limits.owner_check_s:
-                await self.be_heard()
+            # Commits are heard as well, but only this question tells that another worker asks for the partition.
+            if self._clock.monotonic_s() - self._checked_at > self._limits.owner_check_s:
+                await self._be_heard()
 
-    async def be_heard(self) -> None:
+    async def begin(self) -> None:
+        """Tell PostgreSQL that this owner decides from now on. Raises JournalDown and Fenced."""
+        await self._ask(self._writer.begin)
+
+    async def _be_heard(self) -> None:
         """PostgreSQL ends silent sessions, so speak; and see whether the partition should move to another worker."""
+        await self._ask(self._writer.wanted_by)
+
+    async def _ask(self, wanted_by: Callable[[], Awaitable[str]]) -> None:
         asked_at = self._clock.monotonic_s()
         with self._services.pulse.call():
-            self.wanted_elsewhere = bool(await self._writer.wanted_by())
-        self._heard_at = asked_at
+            self.wanted_elsewhere = bool(await wanted_by())
+        self._heard_at = self._checked_at = asked_at
 
     def expect_lease(self) -> None:
         """Raise JournalDown when the partition may have another owner by now.
 
         What changes something is fenced by its commit. What only reads must not be answered by a former owner, and
-        Redis does not tell one when its heir has no Redis.
+        Redis does not tell one when its heir has no Redis; such an heir waits until this lease has run out.
         """
         silence_s = self._clock.monotonic_s() - self._heard_at
-        if self._writer.disconnected or silence_s > self._limits.owner_silence_s:
+        if self._writer.disconnected or silence_s > self._limits.lease_s:
             raise JournalDown("the session that holds the partition's lock may have ended")
 
     async def _commit(self, groups: list[Group]) -> None:
@@ -202,6 +212,7 @@ class Committer:
         if not request_ids:
             return
         stored = await self._services.reader.stored(request_ids)
+        self.expect_lease()
         for group in groups:
             lookups, group.lookups = group.lookups, []
             for submission, result in lookups:

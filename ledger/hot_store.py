@@ -143,9 +143,9 @@ class HotStore:
         results, changes = unpack(reply[2])
         return Decided(reply[1], results, changes)
 
-    async def claim(self, partition: int, epoch: int, generation: int, mark: int) -> list[Decided] | None:
+    async def claim(self, partition: int, epoch: int, generation: int, mark: int, served: int) -> list[Decided] | None:
         """Fence former owners; return the decisions behind the committed `mark`, None if Redis cannot be trusted."""
-        reply = await self._run(self._claim, partition_keys(partition), [epoch, generation, mark])
+        reply = await self._run(self._claim, partition_keys(partition), [epoch, generation, mark, served])
         if not reply[0]:
             return None
         return [Decided(mark + i, *unpack(blob)) for i, blob in enumerate(reply[2], start=1)]

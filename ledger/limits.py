@@ -45,6 +45,8 @@ class Limits:
     #: How often an owner is heard by PostgreSQL, and after which silence it loses its partitions.
     owner_check_s: float = 1.0
     owner_silence_s: float = 10.0
+    #: How long an owner that hears nothing from PostgreSQL still answers what only reads.
+    lease_s: float = 3.0
     #: How often a partition without an owner is tried, by the worker that it belongs to by plan and by others.
     acquire_interval_s: float = 0.2
     takeover_interval_s: float = 3.0

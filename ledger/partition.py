@@ -68,6 +68,7 @@ class Partition:
         self._kept: list[Submission] = []
         self._patience: asyncio.TimerHandle | None = None
         self._last_served: LastServed | None = None
+        self._without_journal = False
 
     @property
     def serving(self) -> bool:
@@ -92,8 +93,10 @@ class Partition:
 
     def submit(self, submission: Submission) -> None:
         """Take a submission or refuse it at once."""
-        if self._keeping is _Keeping.NOTHING:
-            if self._pipeline is None or self._handing_over or self._services.pulse.silent:
+        if self._services.pulse.silent:
+            self._refuse(submission)
+        elif self._keeping is _Keeping.NOTHING:
+            if self._pipeline is None or self._handing_over:
                 self._refuse(submission)
             else:
                 self._pipeline.submit(submission)
@@ -153,7 +156,7 @@ class Partition:
             raise
         if writer is None:
             self.trouble = "owned by another worker"
-            self._last_served = None
+            self._last_served, self._without_journal = None, False
         return writer
 
     async def _one_epoch(self, writer: Writer) -> None:
@@ -161,8 +164,8 @@ class Partition:
         try:
             hot_store, head = await self._catch_up(writer)
             pipeline = Pipeline(self.number, head, writer, hot_store, self._services, self._limits)
-            # The lease of the lock begins with an answer of PostgreSQL, however long Redis took.
-            await pipeline.be_heard()
+            # Redis is claimed by now, so whatever is older there will not be believed by anybody who comes later.
+            await pipeline.begin()
         except BaseException:
             if self._keeping is _Keeping.UNTIL_NEXT_EPOCH:
                 self._keep_for_a_moment()
@@ -181,7 +184,7 @@ class Partition:
     def _serve_with(self, pipeline: Pipeline) -> None:
         kept, self._kept = self._kept, []
         self._stop_keeping()
-        self._pipeline = pipeline
+        self._pipeline, self._without_journal = pipeline, False
         if not self.standby:
             self.trouble = ""
         for submission in kept:
@@ -233,7 +236,7 @@ class Partition:
 
     async def _take_over(self, writer: Writer, claim: Claim) -> PartitionHead:
         hot_store, statistics = self._services.hot_store, self._services.statistics
-        decided = await hot_store.claim(self.number, claim.epoch, claim.generation, claim.mark)
+        decided = await hot_store.claim(self.number, claim.epoch, claim.generation, claim.mark, claim.served)
         if decided is not None and await self._journal_rest(writer, decided):
             log.info("partition taken", partition=self.number, epoch=claim.epoch, caught_up=len(decided))
             return PartitionHead(claim.epoch, claim.generation, claim.mark + len(decided))
@@ -247,6 +250,9 @@ class Partition:
 
     async def _stand_in(self, writer: Writer, claim: Claim) -> tuple[HotStore, PartitionHead]:
         """Begin an epoch without Redis. Whatever it remembers when it is back was not told to anybody, and is void."""
+        if claim.former_owner not in ("", self._owner):
+            # Redis cannot tell a former owner, who may only be cut off from PostgreSQL, that its time is over.
+            await asyncio.sleep(self._limits.lease_s)
         head = PartitionHead(claim.epoch, await writer.void_generation(), claim.mark)
         hot_store = self._services.standby_stores.make()
         await hot_store.reset(self.number, head)
@@ -274,8 +280,12 @@ class Partition:
         first = trouble
         while isinstance(first, BaseExceptionGroup):
             first = first.exceptions[0]
-        self.trouble = f"{_PLAIN_WORDS[type(first)]}: {first}" if str(first) else _PLAIN_WORDS[type(first)]
-        log.warning("partition lost", partition=self.number, trouble=self.trouble)
+        trouble_before, words = self.trouble, _PLAIN_WORDS[type(first)]
+        self.trouble = f"{words}: {first}" if str(first) else words
+        # An engine that stays away is no news each time that it is tried.
+        say = log.debug if self.trouble == trouble_before else log.warning
+        say("partition lost", partition=self.number, trouble=self.trouble)
+        self._without_journal = isinstance(first, JournalDown)
         if isinstance(first, HotStoreDown | ScriptFailed):
             self._redis.lost()
         elif isinstance(first, Fenced):
@@ -307,7 +317,8 @@ class Partition:
         last = self._last_served
         if self._pipeline is not None:
             last = LastServed(self.number, self._pipeline.hot_store, self._pipeline.head)
-        if not (self._services.pulse.away and self._provisional.ask(submission, last)):
+        without_journal = self._without_journal or self._services.pulse.away
+        if not (without_journal and self._provisional.ask(submission, last)):
             submission.reply_to.refuse(submission.request_id, Refusal.UNAVAILABLE, self._limits.busy_retry_after_ms)
 
 

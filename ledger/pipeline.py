@@ -87,9 +87,9 @@ class Pipeline:
         self._stopped = True
         self._work.set()
 
-    async def be_heard(self) -> None:
-        """Ask PostgreSQL something. Raises JournalDown; its answer says that the lock is held."""
-        await self._committer.be_heard()
+    async def begin(self) -> None:
+        """Tell PostgreSQL that this owner decides from now on. Raises JournalDown and Fenced."""
+        await self._committer.begin()
 
     def submit(self, submission: Submission) -> None:
         """Take a submission, or refuse it as BUSY when too many wait already."""

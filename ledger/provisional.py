@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import structlog
+from lupa.lua51 import LuaError
+
 from ledger.decision import Decider
 from ledger.hot_store import HotStore, HotStoreDown, PartitionHead
 from ledger.limits import Limits
@@ -19,6 +22,8 @@ from ledger.operations import Decision, Operation, Outcome
 from ledger.positional import positional
 from ledger.services import Services
 from ledger.submission import Refusal, Submission
+
+log = structlog.get_logger(__name__)
 
 #: What only PostgreSQL can say for certain, since a card that was never used may lead to another account by now.
 _MAY_HAVE_MOVED = frozenset({Outcome.UNKNOWN_CARD, Outcome.CARD_INACTIVE})
@@ -100,6 +105,8 @@ class ProvisionalBalances:
         except HotStoreDown:
             # One that is frozen must not take its time-out from everybody who asks.
             self._not_before_s = self._services.clock.monotonic_s() + self._limits.redis_probe_interval_s
+        except ValueError as error:
+            log.warning("a state in Redis is none", partition=last.partition, reason=repr(error))
         asked, self._asked = self._asked, []
         for submission, _ in asked:
             self._answer(submission, states.get(submission.account))
@@ -120,7 +127,11 @@ class ProvisionalBalances:
     def _decide(self, submission: Submission, state: Sequence[Any]) -> list[Any] | None:
         now_ms = self._services.clock.now_ms()
         request = positional(submission, now_ms, self._services.days().day(now_ms))
-        result, _ = self._decider.decide(list(state), list(request), list(submission.terms))
+        try:
+            result, _ = self._decider.decide(list(state), list(request), list(submission.terms))
+        except (LuaError, TypeError) as error:
+            log.warning("a state in Redis is none", account=submission.account, reason=repr(error))
+            return None
         return result
 
     @cached_property

@@ -18,11 +18,15 @@ _SETTLE_TRIES, _SETTLE_S = 20, 0.1
 
 @dataclass(slots=True)
 class Verified:
-    """What was looked at; points are minor units."""
+    """What was looked at; points are minor units.
+
+    Of a partition that is decided without Redis, or that Redis has lost, there is nothing to compare.
+    """
 
     accounts: int = 0
     entries: int = 0
     hot_accounts: int = 0
+    partitions_not_in_redis: int = 0
     balance: int = 0
     held: int = 0
     owed: int = 0
@@ -38,16 +42,18 @@ async def verify(postgres_url: str, hot_store: HotStore | None, seal_key: bytes,
     HotStoreDown.
     """
     verified = Verified()
+    not_in_redis: set[int] = set()
     scan = await Scan.open(postgres_url)
     try:
         total, partitions = await scan.count(), await scan.partitions()
         async for part in scan.parts(_ACCOUNTS_AT_ONCE):
             audits = await _audit(part, seal_key, verified)
             if hot_store is not None and partitions:
-                await _compare_hot(postgres_url, hot_store, partitions, audits, verified)
+                not_in_redis |= await _compare_hot(postgres_url, hot_store, partitions, audits, verified)
             progress(verified.accounts, total)
     finally:
         await scan.close()
+    verified.partitions_not_in_redis = len(not_in_redis)
     return verified
 
 
@@ -75,12 +81,15 @@ async def _compare_hot(
     partitions: list[tuple[int, int]],
     audits: dict[int, AccountAudit],
     verified: Verified,
-) -> None:
+) -> set[int]:
+    """Compare the accounts with Redis; return the partitions that it does not have."""
+    not_in_redis: set[int] = set()
     for partition, (generation, mark) in enumerate(partitions):
         accounts = [account for account in audits if account % len(partitions) == partition]
         head, states = await hot_store.states(partition, accounts)
         if head is None or head.generation != generation or head.mark < mark:
-            # Redis was emptied or set back: the owner, or the next one, sees that too and believes none of it.
+            # Redis was emptied, set back or given up: whoever decides the partition knows, and believes none of it.
+            not_in_redis.add(partition)
             continue
         ahead: dict[int, tuple[int, int]] = {}
         for account, (link, state) in states.items():
@@ -93,6 +102,7 @@ async def _compare_hot(
                 ahead[account] = (state[SEQ], link)
         await _expect_journaled(postgres_url, ahead)
         _expect_undelivered(await hot_store.undelivered(partition, mark) if ahead else [], ahead, audits)
+    return not_in_redis
 
 
 async def _expect_journaled(postgres_url: str, ahead: dict[int, tuple[int, int]]) -> None:

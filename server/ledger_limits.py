@@ -26,6 +26,11 @@ def ledger_limits(settings: Settings) -> Limits:
         card_index_entries_max=settings.token_cache_entries_max,
         redis_timeout_s=settings.redis_timeout_ms / _MS,
         postgres_timeout_s=settings.postgres_timeout_ms / _MS,
+        journal_silence_s=settings.postgres_silence_ms / _MS,
+        redis_probe_interval_s=settings.redis_probe_ms / _MS,
+        redis_steady_s=settings.redis_steady_ms / _MS,
+        redis_steady_max_s=settings.redis_steady_ms_max / _MS,
+        standby_accounts_max=settings.standby_accounts_max,
         postgres_readers_max=settings.postgres_connections_max,
         settle_interval_s=settings.settle_interval_ms / _MS,
     )

@@ -50,6 +50,20 @@ class Engines(BaseModel):
     )
     postgres_timeout_ms: Milliseconds = Field(default=5_000, description="Longest wait for one answer of PostgreSQL.")
     redis_timeout_ms: Milliseconds = Field(default=2_000, description="Longest wait for one answer of Redis.")
+    postgres_silence_ms: Milliseconds = Field(
+        default=2_000,
+        description="Silence of PostgreSQL, with something asked of it, after which nobody waits for it any more.",
+    )
+    redis_probe_ms: Milliseconds = Field(default=500, description="How often a lost Redis is asked if it is back.")
+    redis_steady_ms: Milliseconds = Field(
+        default=1_000, description="How long a lost Redis must answer again before it is used."
+    )
+    redis_steady_ms_max: Milliseconds = Field(
+        default=60_000, description="The same at most, for one that is lost again and again: twice as long each time."
+    )
+    standby_accounts_max: Count = Field(
+        default=50_000, description="Accounts of a partition that a worker remembers while Redis is away."
+    )
     postgres_connections_max: Count = Field(
         default=8, description="Connections that one worker keeps for reading, beside one per partition it writes."
     )
@@ -169,6 +183,7 @@ class Settings(Observation, Requests, Connections, Process, Engines, Addresses):
             ("heartbeat_ms", "idle_timeout_ms"),
             ("ttl_default_ms", "ttl_max_ms"),
             ("batch_requests_max", "queue_requests_max"),
+            ("redis_steady_ms", "redis_steady_ms_max"),
             ("status_interval_ms", "worker_silent_after_ms"),
             ("worker_silent_after_ms", "worker_kill_after_ms"),
         ):

@@ -43,6 +43,8 @@ DOWN = (
     asyncpg.InsufficientResourcesError,
     asyncpg.PostgresSystemError,
     asyncpg.InvalidTransactionStateError,
+    # A database that lives and lets nobody in.
+    asyncpg.ObjectNotInPrerequisiteStateError,
 )
 
 
@@ -86,11 +88,16 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What PostgreSQL says of a partition at the begin of an epoch."""
+    """What PostgreSQL says of a partition at the begin of an epoch.
+
+    `served` is the last epoch whose owner decided, `former_owner` the address of the owner before.
+    """
 
     epoch: int
     generation: int
     mark: int
+    served: int
+    former_owner: str
 
 
 class _CardsTakenElsewhere(Exception):  # noqa: N818 - rolls the transaction back, never leaves this module
@@ -156,7 +163,7 @@ class Writer:
         except DOWN as error:
             raise JournalDown(str(error)) from error
         self._epoch = row["epoch"]
-        return Claim(row["epoch"], row["generation"], row["mark"])
+        return Claim(**row)
 
     async def void_generation(self) -> int:
         """Declare void what Redis remembers of this partition; return the new generation."""
@@ -169,6 +176,18 @@ class Writer:
         if generation is None:
             raise Fenced
         return int(generation)
+
+    async def begin(self) -> str:
+        """Note that this owner decides from now on; return who wants the partition, see `wanted_by`."""
+        try:
+            wanted_by = await self._connection.fetchval(
+                statement("serve_partition"), self._partition, self._epoch, timeout=self._timeout_s
+            )
+        except DOWN as error:
+            raise JournalDown(str(error)) from error
+        if wanted_by is None:
+            raise Fenced
+        return str(wanted_by)
 
     async def wanted_by(self) -> str:
         """Return the address of the worker that this partition belongs to by plan and that asks for it, or ''."""

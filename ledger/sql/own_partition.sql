@@ -1,3 +1,4 @@
--- $1 partition, $2 owner's address. Begin a new epoch: from here on no former owner can commit.
+-- $1 partition, $2 owner's address. Begin a new epoch: from here on no former owner can commit. Returns also who that was.
+WITH former AS (SELECT owner FROM partition WHERE partition_id = $1)
 UPDATE partition SET epoch = epoch + 1, owner = $2, wanted_by = ''
-WHERE partition_id = $1 RETURNING epoch, generation, mark
+WHERE partition_id = $1 RETURNING epoch, generation, mark, served, (SELECT owner FROM former) AS former_owner

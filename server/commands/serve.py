@@ -80,8 +80,19 @@ def health(
         say_json(found)
     else:
         state = found["state"] if found["live"] else "hung"
-        say(f"{state}{': down: ' + ', '.join(found['down']) if found['down'] else ''}")
+        standby = _on_standby(found)
+        say(
+            state
+            + (f": down: {', '.join(found['down'])}" if found["down"] else "")
+            + (f"; without Redis: {', '.join(standby)}" if standby else "")
+        )
     raise typer.Exit(0 if good else 1)
+
+
+def _on_standby(found: dict[str, Any]) -> list[str]:
+    """Return the partitions that are decided in a worker's memory."""
+    partitions = [worker.get("detail", {}).get("partitions", {}) for worker in found.get("workers", [])]
+    return [f"partition {number}" for part in partitions for number, shown in part.items() if shown.get("standby")]
 
 
 def _ask_health(settings: Settings) -> dict[str, Any]:

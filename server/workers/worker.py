@@ -159,6 +159,7 @@ class Worker:
             {
                 "queued_requests": sum(partition["backlog"] for partition in partitions.values()),
                 "partitions_serving": sum(bool(partition["serving"]) for partition in partitions.values()),
+                "partitions_standby": sum(bool(partition["standby"]) for partition in partitions.values()),
                 **self.peers.health(),
                 **totals,
             }

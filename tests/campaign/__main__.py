@@ -1,6 +1,7 @@
 """python -m tests.campaign [--seed N] [--rounds K | --round R] [--faults NAME,NAME]
 
-The last line of standard output is one JSON object; the exit status is 0 when nothing was breached, else 1.
+The last line of standard output is one JSON object. The exit status is 0 when nothing was breached and no worker failed
+by a bug, 1 otherwise, 3 when the campaign itself failed.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,6 +29,7 @@ from tests.campaign.rounds import Round, draw, run_round
 from tests.campaign.site import SETTINGS, Site, running_site
 
 REGISTERS, TWINS = 64, 16
+_EXIT_CAMPAIGN_FAILED = 3
 
 
 def _arguments() -> argparse.Namespace:
@@ -40,8 +43,8 @@ def _arguments() -> argparse.Namespace:
 
 async def campaign(seed: int, numbers: Sequence[int], names: Sequence[str], *, mounting: bool) -> Report:
     """Run the rounds on one installation and return the report."""
-    report = Report(seed)
     async with running_site(random.Random(seed), mounting=mounting) as site:  # noqa: S311
+        report = Report(seed, site.disk.name, SETTINGS)
         terminals = await site.add_terminals(REGISTERS)
         async with running_fleet(site.folder, site.registers.port, terminals, TWINS) as fleet:
             for number in numbers:
@@ -55,7 +58,10 @@ async def campaign(seed: int, numbers: Sequence[int], names: Sequence[str], *, m
             _tell(f"tillwire verify: {verified}")
         except BadRow as bad:
             report.verdict.report("unconserved", f"tillwire verify: {bad}")
-        _tell(f"disk that was filled: {site.disk.name}; settings other than the defaults: {SETTINGS}")
+        failures = site.failures()
+        report.bugs = len(failures)
+        for failure in failures:
+            _tell(f"a worker failed by a bug: {failure}")
     return report
 
 
@@ -90,10 +96,14 @@ def main() -> int:
     # Whoever ends it politely gets everything taken down.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     mounting = keep_mounts_private()
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        report = runner.run(campaign(arguments.seed, numbers, names, mounting=mounting))
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            report = runner.run(campaign(arguments.seed, numbers, names, mounting=mounting))
+    except Exception:  # noqa: BLE001 - whatever it is, it says nothing about the promises
+        traceback.print_exc()
+        return _EXIT_CAMPAIGN_FAILED
     print(json.dumps(report.as_dict()))  # noqa: T201
-    return 0 if report.verdict.clean else 1
+    return 0 if report.clean else 1
 
 
 if __name__ == "__main__":

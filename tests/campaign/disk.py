@@ -2,19 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import resource
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
+from server.engines.child import EngineError
 from server.engines.processes import descendants
 
 TMPFS_BYTES = 768 * 2**20
 _CLONE_NEWNS = 0x00020000
 _CHUNK_BYTES = 2**20
+# Limits of another user's processes are not even root's to change in many containers, so this becomes that user.
+_SET_LIMITS = """
+import os, resource, sys
+uid, gid, size, *pids = map(int, sys.argv[1:])
+if os.geteuid() != uid:
+    os.setgroups([])
+    os.setgid(gid)
+    os.setuid(uid)
+for pid in pids:
+    try:
+        hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)[1]
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (size, hard))
+    except ProcessLookupError:
+        pass
+"""
 
 
 class Disk(Protocol):
@@ -87,19 +105,19 @@ class FileSizeLimit:
 
     def free(self) -> None:
         """Give the room back."""
-        self._limit(resource.RLIM_INFINITY)
+        # A server that found no room even for its own recovery has ended, and the limit with it.
+        with contextlib.suppress(EngineError):
+            self._limit(resource.RLIM_INFINITY)
 
     def close(self) -> None:
         """Nothing is left behind."""
 
     def _limit(self, size: int) -> None:
         postmaster = self._pid()
-        for pid in (postmaster, *descendants(postmaster)):
-            try:
-                _, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
-                resource.prlimit(pid, resource.RLIMIT_FSIZE, (size, hard))
-            except ProcessLookupError:
-                continue
+        owner = Path(f"/proc/{postmaster}").stat()
+        pids = [str(pid) for pid in (postmaster, *descendants(postmaster))]
+        words = [str(owner.st_uid), str(owner.st_gid), str(size), *pids]
+        subprocess.run([sys.executable, "-I", "-S", "-c", _SET_LIMITS, *words], check=True)
 
 
 def keep_mounts_private() -> bool:

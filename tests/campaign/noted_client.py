@@ -61,7 +61,7 @@ class Notebook:
             "replayed": message.replayed,
             "body": message.body,
             "balance": None if answer.balance is None else tuple(answer.balance),
-            "provisional": bool(getattr(message, "provisional", False) or getattr(answer, "provisional", False)),
+            "provisional": request.op == Message.BALANCE and answer.approved and answer.provisional,
         }
         if request.op == Message.STATUS and answer.approved:
             told["status"] = answer.status

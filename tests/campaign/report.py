@@ -12,12 +12,15 @@ from tests.judge.verdict import Verdict
 
 @dataclass
 class Report:
-    """Adds up rounds."""
+    """Adds up rounds. `disk`: what was filled; `settings`: those of the server that are not the defaults."""
 
     seed: int
+    disk: str = ""
+    settings: dict[str, Any] = field(default_factory=dict)
     rounds: int = 0
     requests: int = 0
     approved: int = 0
+    bugs: int = 0
     struck: Counter[str] = field(default_factory=Counter)
     verdict: Verdict = field(default_factory=Verdict)
     _silence: dict[str, list[int]] = field(default_factory=dict)
@@ -37,9 +40,18 @@ class Report:
             if approval is not None:
                 self._approval.setdefault(name, []).append(approval)
 
+    @property
+    def clean(self) -> bool:
+        """Whether no promise was breached and no worker failed by a bug of its own."""
+        return self.verdict.clean and not self.bugs
+
     def as_dict(self) -> dict[str, Any]:
-        """Return the last line. `kinds`: times struck, and in ms the longest silence of all registers together after a
-        strike, and the longest time from a finished strike to the first approval of something sent after it."""
+        """Return the last line.
+
+        `bugs`: workers that ended by an exception that nobody expected. `kinds`: times struck, and in ms the longest
+        silence of all registers together after a strike, and the longest time from a finished strike to the first
+        approval of something sent after it.
+        """
         return {
             "seed": self.seed,
             "rounds": self.rounds,
@@ -47,6 +59,9 @@ class Report:
             "approved": self.approved,
             "faults": self.struck.total(),
             **self.verdict.as_dict(),
+            "bugs": self.bugs,
+            "disk": self.disk,
+            "settings": self.settings,
             "kinds": {
                 name: {
                     "struck": count,

@@ -47,7 +47,7 @@ SETTINGS: dict[str, Any] = {"workers": WORKERS, "partitions": 4, "log_level": "i
 #: Small enough for the disk that is to be filled, and nothing else.
 POSTGRES = {"shared_buffers": "64MB", "max_wal_size": "128MB", "min_wal_size": "32MB"}
 RULES = Rules(valid_from_ms=0, earn_rate_bp=10_000, slip=("Points spent: {spent}", "Balance: {available}"))
-_READY_TIMEOUT_S = 60.0
+_READY_TIMEOUT_S = 120.0
 _POLL_S = 0.1
 
 
@@ -159,6 +159,11 @@ class Site:
         cards = [new_card(CardKind.EAN13, number, key, active=number in active) for number in (*active, *issued)]
         async with self.database() as connection:
             return [enrolled.account for enrolled in await enrol(connection, cards)]
+
+    def failures(self) -> list[str]:
+        """Return the log lines of workers that ended by an exception that nobody expected."""
+        with (self.folder / "server.log").open(errors="replace") as log:
+            return [line.strip() for line in log if '"worker failed"' in line or "Traceback" in line]
 
     async def verify(self) -> Verified:
         """Let the product prove its own books. Raises BadRow."""

@@ -26,6 +26,7 @@ def test_a_campaign_of_random_faults_breaks_no_promise() -> None:
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, cwd=CHECKOUT)
     report = json.loads(done.stdout.splitlines()[-1])
     assert {breach: report[breach] for breach in BREACHES} == dict.fromkeys(BREACHES, 0)
+    assert report["bugs"] == 0
     assert done.returncode == 0
     assert report["rounds"] == ROUNDS
     assert report["faults"] >= ROUNDS

@@ -1,17 +1,21 @@
 """An engine did what it was asked, but nobody heard of it: nothing may happen twice, and nothing may be denied."""
 
 import asyncio
+import random
 from collections.abc import Awaitable, Callable
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
+import redis.asyncio as redis
 
-from ledger.hot_store import HotStore, HotStoreDown
+from ledger.hot_store import HotStore, HotStoreDown, PartitionHead
 from ledger.journal.reader import Reader
 from ledger.journal.writer import Batch, JournalDown, Writer
 from ledger.ledger import Ledger
 from ledger.operations import Operation, Outcome
 from ledger.submission import Submission
+from tests.campaign.proxy import Direction, Fate, Proxy
 from tests.rigs.ledger_rig import Rig
 
 Call = Callable[..., Awaitable[Any]]
@@ -80,6 +84,32 @@ async def test_lost_answer_of_the_script_is_not_applied_twice_midaz_2485(
         assert loses.lost == 3
         assert {reply.outcome for reply in replies} == {Outcome.APPROVED}
         assert {await rig.available(ledger, card) for card in range(4)} == {700}
+
+
+async def test_a_script_whose_answer_is_cut_off_on_the_line_is_sent_once_midaz_2485(valkey_url: str) -> None:
+    port = urlsplit(valkey_url).port
+    assert port is not None
+    proxy = Proxy(port, random.Random(1))  # noqa: S311 - where the answer is cut is no secret
+    hot_store = HotStore.at(valkey_url.replace(f":{port}/", f":{await proxy.start()}/"), timeout_s=10.0)
+    head, empty = PartitionHead(1, 1, 0), [0, [], [], []]
+    async with redis.Redis.from_url(valkey_url) as client:
+
+        async def calls() -> int:
+            return int((await client.info("commandstats"))["cmdstat_evalsha"]["calls"])
+
+        try:
+            await hot_store.reset(0, head)
+            await hot_store.decide(0, head, 0, [], empty)
+            before = await calls()
+            proxy.harm(Fate.CUT, Direction.DOWN, 1.0)
+            with pytest.raises(HotStoreDown):
+                await hot_store.decide(0, head, 0, [], empty)
+            assert await calls() == before + 1
+            proxy.mend()
+            await hot_store.decide(0, head, 0, [], empty)
+        finally:
+            await hot_store.close()
+            await proxy.close()
 
 
 async def test_lost_confirmation_of_a_commit_is_not_journaled_twice_midaz_2032(

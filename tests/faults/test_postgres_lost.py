@@ -3,6 +3,8 @@
 import asyncio
 from dataclasses import replace
 
+import asyncpg
+
 from ledger.operations import Operation, Outcome
 from ledger.submission import Refusal
 from tests.faults.conftest import Site
@@ -52,6 +54,29 @@ async def test_postgresql_away_is_told_at_once_and_comes_back_by_itself_odoo_270
         assert (await rig.insist(ledger, asked[2])).outcome == Outcome.APPROVED
         assert await rig.available(ledger, 1) == 998
         assert ledger.health()["ready"]
+
+
+async def test_a_database_that_lets_nobody_in_is_waited_for(site: Site) -> None:
+    rig = site.rig
+    async with rig.ledger() as ledger:
+        await rig.give(ledger, 1, 1000)
+        administration = await asyncpg.connect(site.postgres.url_of("postgres"))
+        try:
+            await administration.execute("ALTER DATABASE tillwire WITH ALLOW_CONNECTIONS false")
+            await administration.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'tillwire'"
+            )
+            redeem = rig.submission(Operation.REDEEM, 1, points=1)
+            assert (await rig.ask(ledger, redeem)).refusal is Refusal.UNAVAILABLE
+            await asyncio.sleep(5 * FAULT_LIMITS.acquire_interval_s)
+            failed = asyncio.ensure_future(ledger.failed())
+            await asyncio.sleep(0)
+            assert not failed.done()
+        finally:
+            await administration.execute("ALTER DATABASE tillwire WITH ALLOW_CONNECTIONS true")
+            await administration.close()
+        assert (await rig.insist(ledger, redeem)).outcome == Outcome.APPROVED
+        failed.cancel()
 
 
 async def test_a_frozen_postgresql_is_given_up_in_time(site: Site) -> None:

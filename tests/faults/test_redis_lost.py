@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import redis.asyncio as redis
 
-from ledger.ledger import Ledger
 from ledger.operations import Operation, Outcome
 from server.engines.valkey import EmbeddedValkey
 from tests.faults.conftest import Site
@@ -133,13 +132,6 @@ async def test_an_evicted_account_is_loaded_from_its_journaled_state_midaz_2499(
         await registers.check()
 
 
-async def until_on_redis(ledger: Ledger) -> None:
-    """Wait until every partition is decided in Redis again."""
-    async with asyncio.timeout(30):
-        while any(not p.serving or p.standby for p in ledger._partitions):
-            await asyncio.sleep(0.01)
-
-
 async def test_a_redis_that_became_a_replica_is_not_decided_on(valkey_site: Site) -> None:
     rig = valkey_site.rig
     async with rig.ledger() as ledger, redis.Redis.from_url(rig.redis_url) as client:
@@ -148,7 +140,7 @@ async def test_a_redis_that_became_a_replica_is_not_decided_on(valkey_site: Site
         assert (await rig.do(ledger, Operation.REDEEM, 1, points=100)).outcome == Outcome.APPROVED
         assert ledger._partitions[0].standby
         await client.execute_command("REPLICAOF", "NO", "ONE")
-        await until_on_redis(ledger)
+        await rig.until_on(ledger, standby=False)
         assert (await rig.do(ledger, Operation.REDEEM, 1, points=100)).outcome == Outcome.APPROVED
         assert await rig.available(ledger, 1) == 800
 
@@ -162,7 +154,7 @@ async def test_a_full_redis_is_done_without_until_there_is_room(valkey_site: Sit
         await asyncio.sleep(1.0)
         assert ledger._partitions[0].standby
         await client.config_set("maxmemory", 0)
-        await until_on_redis(ledger)
+        await rig.until_on(ledger, standby=False)
         assert await rig.available(ledger, 1) == 900
 
 
@@ -177,7 +169,7 @@ async def test_redis_away_is_done_without_and_comes_back_by_itself(valkey_site: 
         assert {reply.outcome for reply in replies} == {Outcome.APPROVED}
         assert ledger.health()["ready"]
         await asyncio.to_thread(valkey.start)
-        await until_on_redis(ledger)
+        await rig.until_on(ledger, standby=False)
         again = await rig.ask(ledger, redeem)
         assert (again.body, again.replayed) == (replies[0].body, True)
         assert await rig.available(ledger, 1) == 800
@@ -193,6 +185,6 @@ async def test_a_frozen_redis_is_left_and_what_it_decides_late_counts_for_nothin
                 assert (await rig.do(ledger, Operation.REDEEM, 1, points=100)).outcome == Outcome.APPROVED
         finally:
             valkey.resume()
-        await until_on_redis(ledger)
+        await rig.until_on(ledger, standby=False)
         assert await rig.available(ledger, 1) == 700
         assert ledger.statistics.standby_epochs == 1

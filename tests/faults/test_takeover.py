@@ -69,6 +69,23 @@ async def test_a_zombie_that_decides_after_the_takeover_is_not_believed(rig: Rig
             assert await rig.available(heir, 1) == 100
 
 
+async def test_what_a_zombie_decides_in_a_redis_set_back_to_its_own_time_is_not_believed(rig: Rig) -> None:
+    """It comes to the same mark by another history, so the mark alone does not tell the two apart."""
+    async with rig.ledger(replace(FAULT_LIMITS, owner_check_s=3600.0)) as zombie, rig.redis() as client:
+        await rig.give(zombie, 1, 1000)
+        copy = {key: await client.dump(key) for key in await client.keys()}
+        await end_owner(rig)
+        async with rig.ledger(place=Place("heir")) as heir:
+            redeem = rig.submission(Operation.REDEEM, 1, points=900)
+            first = await rig.ask(heir, redeem)
+            for key, value in copy.items():
+                await client.restore(key, 0, value, replace=True)
+            await rig.do(zombie, Operation.REDEEM, 1, points=50)
+            assert await rig.available(heir, 1) == 100
+            again = await rig.insist(heir, redeem)
+            assert (again.body, again.replayed) == (first.body, True)
+
+
 async def test_the_former_owners_script_call_changes_nothing(rig: Rig) -> None:
     async with rig.ledger() as ledger:
         await rig.give(ledger, 1, 1000)
@@ -111,7 +128,7 @@ async def test_a_partition_has_one_owner_at_a_time(rig: Rig) -> None:
     await heir.close()
 
 
-async def test_a_standby_outlives_a_postgresql_that_dies_while_it_says_goodbye(
+async def test_a_worker_without_the_lock_outlives_a_postgresql_that_dies_while_it_says_goodbye(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def dies(this: asyncpg.Connection, *, timeout: float | None = None) -> None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from ledger.ledger import Ledger, Place
+from ledger.limits import Limits
 from ledger.operations import Operation, Outcome
 from ledger.submission import Refusal, Submission
 from tests.rigs.ledger_rig import LIMITS, Rig, token_of
@@ -19,7 +20,8 @@ TWO = replace(LIMITS, partitions=2, owner_check_s=0.1, acquire_interval_s=0.3, t
 class Post:
     """Hands submissions straight to the other worker, as the link between processes does."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: Limits = TWO) -> None:
+        self.limits = limits
         self.workers: dict[str, Ledger] = {}
         self.forwarded = 0
 
@@ -34,7 +36,7 @@ class Post:
     @asynccontextmanager
     async def worker(self, rig: Rig, index: int, **options: object) -> AsyncIterator[Ledger]:
         place = Place(f"worker-{index}", index, 2)
-        async with rig.ledger(TWO, place, forward=self.forward, **options) as ledger:
+        async with rig.ledger(self.limits, place, forward=self.forward, **options) as ledger:
             self.workers[place.address] = ledger
             try:
                 yield ledger
@@ -77,6 +79,29 @@ async def test_either_worker_answers_for_every_card(rig: Rig) -> None:
                 await rig.do(second, Operation.REVERSE, redeems.index(redeem), target=redeem.request_id)
             ).points == 100
         assert [await rig.available(second, card) for card in range(6)] == [1000, 1000, 900, 900, 900, 900]
+
+
+async def test_a_partition_goes_to_its_own_worker_also_while_it_never_rests(rig: Rig) -> None:
+    # Between two commits passes far less time than after which an idle owner looks around.
+    post = Post(replace(TWO, owner_check_s=2.0))
+    async with post.worker(rig, 0) as first:
+
+        async def work(card: int) -> None:
+            while True:
+                await rig.insist(first, rig.submission(Operation.EARN, card, amount=20))
+
+        load = [asyncio.create_task(work(card)) for card in range(6)]
+        try:
+            async with asyncio.timeout(30):
+                while not all(partition.serving for partition in first._partitions):
+                    await asyncio.sleep(0.01)
+            async with post.worker(rig, 1) as second:
+                await until_both_serve(first, second)
+                assert not any(task.done() for task in load)
+        finally:
+            for task in load:
+                task.cancel()
+            await asyncio.gather(*load, return_exceptions=True)
 
 
 async def test_the_same_id_at_both_workers_at_once_has_one_effect(rig: Rig) -> None:

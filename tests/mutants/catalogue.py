@@ -69,9 +69,9 @@ def catalogue() -> list[Mutant]:
     return [Mutant.read(file) for file in sorted(FOLDER.glob("*.patch"))]
 
 
-def copy_tree(to: Path) -> Path:
-    """Copy the checkout as it stands, with what is not committed and without git's own files."""
-    shutil.copytree(CHECKOUT, to, ignore=lambda folder, names: _ignored(Path(folder) == CHECKOUT, names), symlinks=True)
+def copy_tree(source: Path, to: Path) -> Path:
+    """Copy a checkout as it stands, with what is not committed and without git's own files."""
+    shutil.copytree(source, to, ignore=lambda folder, names: _ignored(Path(folder) == source, names), symlinks=True)
     return to
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -12,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from server.engines.processes import descendants
 from tests.mutants.catalogue import Mutant
@@ -25,7 +26,13 @@ _FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+)", re.MULTILINE)
 # The test that pytest-timeout ended the whole run in is the last one that has a line without its result.
 _TIMEOUT = "+++ Timeout +++"
 _HUNG = re.compile(r"^(tests/\S+::\S+)(?!.*(?:PASSED|SKIPPED))[^\n]*$", re.MULTILINE)
-_WORDS_MAX = 110
+# How a breach begins in a verdict of tests/judge, and an exception in a traceback.
+_BREACH = re.compile(r"^[a-z_]+ \(\d+\): ")
+_RAISED = re.compile(r"^[\w.]+(?:Error|Exception|Failed|Down)\b")
+_WORDS_MAX = 150
+_SIMULATOR_HANGS_S = 60.0
+_ROUNDS_AT_ONCE = 5
+_ROUND_S_MAX = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,30 +62,72 @@ class Instrument(Protocol):
 
 
 class Simulator:
-    """`python -m tests.simulator`: many years of faults on modelled engines."""
+    """`python -m tests.simulator`: scenario after scenario of faults on modelled engines, the same ones in every run.
+
+    A breach counts when the tree without a mutant comes through the very same scenario.
+    """
 
     name = "simulator"
 
-    def __init__(self, minutes: float, control_minutes: float) -> None:
+    def __init__(self, first_seed: int, minutes: float, control_minutes: float, jobs: int) -> None:
+        self._first_seed = first_seed
         self._minutes = minutes
         self._control_minutes = control_minutes
+        self._jobs = jobs
+        self._unmutated: Path | None = None
 
     def look(self, tree: Path, mutant: Mutant) -> Finding:
-        """Simulate until a promise is broken."""
+        """Simulate until a promise is broken that is kept without the mutant."""
         del mutant
-        return self._run(tree, self._minutes)
+        seed, left, seconds = self._first_seed, self._minutes, 0.0
+        while left > 0:
+            found, seeds, output = self._play(tree, seed, left)
+            seconds += found.seconds
+            if not found.caught:
+                break
+            for broken in seeds:
+                if self._unmutated is None or not self._play_one(self._unmutated, broken):
+                    return Finding(self.name, True, _breach(output, broken), round(seconds, 1))
+            if not seeds:
+                return Finding(self.name, True, found.words, round(seconds, 1))
+            seed, left = max(seeds) + 1, left - found.seconds / 60
+        return Finding(self.name, False, found.words, round(seconds, 1))
 
     def control(self, tree: Path, mutants: Sequence[Mutant]) -> Finding:
         """Simulate for a while without a mutant."""
         del mutants
-        return self._run(tree, self._control_minutes)
+        self._unmutated = tree
+        found, seeds, output = self._play(tree, self._first_seed, self._control_minutes)
+        return Finding(self.name, True, _breach(output, seeds[0]), found.seconds) if seeds else found
 
-    def _run(self, tree: Path, minutes: float) -> Finding:
-        command = ["-m", "tests.simulator", "--minutes", str(minutes)]
-        code, output, seconds = run(command, tree, minutes * 60 + 60)
-        if code not in (0, 1, None):
+    def _play(self, tree: Path, first: int, minutes: float) -> tuple[Finding, list[int], str]:
+        command = ["--first", str(first), "--minutes", str(minutes), "--jobs", str(self._jobs)]
+        code, output, seconds = run(["-m", "tests.simulator", *command], tree, minutes * 60 + _SIMULATOR_HANGS_S)
+        if code is None:
+            # A decision that never ends stands still for all of the simulated world.
+            return Finding(self.name, True, "a scenario does not end", seconds), [], output
+        told = _json_of(output)
+        if code not in (0, 1) or told is None:
             raise BrokenInstrument(f"the simulator ended with {code}: {last_line(output)}")
-        return Finding(self.name, code != 0, breach_in(output), seconds)
+        words = f"{told['scenarios']} scenarios, {told['broken']} broken"
+        return Finding(self.name, code != 0, words, seconds), sorted(told["broken_seeds"]), output
+
+    def _play_one(self, tree: Path, seed: int) -> bool:
+        """Return whether a scenario breaks a promise."""
+        code, output, _ = run(["-m", "tests.simulator", "--seed", str(seed)], tree, _SIMULATOR_HANGS_S)
+        if code not in (0, 1):
+            raise BrokenInstrument(f"scenario {seed} without a mutant ended with {code}: {last_line(output)}")
+        return code == 1
+
+
+def _breach(output: str, seed: int) -> str:
+    """Return what the simulator said of a scenario: the kind of breach, or what was raised."""
+    _, _, told = output.partition(f"seed {seed}: ")
+    lines = [line.strip() for line in told.split("repeat it with", 1)[0].splitlines()[1:] if line.strip()]
+    # Of a traceback the last line says what is the matter; of a verdict the first one does.
+    verdict = next((line for line in lines if _BREACH.match(line)), None)
+    unhandled = next((line for line in lines if _RAISED.match(line)), None)
+    return f"seed {seed}: {verdict or unhandled or (lines or ['broken'])[0]}"[:_WORDS_MAX]
 
 
 class Suite:
@@ -127,26 +176,45 @@ class Campaign:
 
     name = "campaign"
 
-    def __init__(self, rounds: int, minutes: float) -> None:
+    def __init__(self, seed: int, rounds: int) -> None:
+        self._seed = seed
         self._rounds = rounds
-        self._minutes = minutes
 
     def look(self, tree: Path, mutant: Mutant) -> Finding:
-        """Run the campaign until a promise is broken."""
+        """Run a few rounds at a time until a promise is broken."""
         del mutant
-        return self._run(tree)
+        seconds = 0.0
+        for first in range(0, self._rounds, _ROUNDS_AT_ONCE):
+            found = self._run(tree, self._seed + first)
+            seconds += found.seconds
+            if found.caught:
+                return Finding(self.name, True, found.words, round(seconds, 1))
+        return Finding(self.name, False, f"{self._rounds} rounds", round(seconds, 1))
 
     def control(self, tree: Path, mutants: Sequence[Mutant]) -> Finding:
-        """Run the same without a mutant."""
+        """Run a few rounds without a mutant."""
         del mutants
-        return self._run(tree)
+        return self._run(tree, self._seed)
 
-    def _run(self, tree: Path) -> Finding:
-        command = ["-m", "tests.campaign", "--rounds", str(self._rounds)]
-        code, output, seconds = run(command, tree, self._minutes * 60)
-        if code not in (0, 1, None):
+    def _run(self, tree: Path, seed: int) -> Finding:
+        command = ["-m", "tests.campaign", "--seed", str(seed), "--rounds", str(_ROUNDS_AT_ONCE)]
+        code, output, seconds = run(command, tree, _ROUNDS_AT_ONCE * _ROUND_S_MAX)
+        if code is None:
+            return Finding(self.name, True, "the campaign does not end", seconds)
+        if code not in (0, 1) or _json_of(output) is None:
             raise BrokenInstrument(f"the campaign ended with {code}: {last_line(output)}")
-        return Finding(self.name, code != 0, breach_in(output), seconds)
+        verdict = next((line.strip() for line in output.splitlines() if _BREACH.match(line.strip())), "no breach")
+        return Finding(self.name, code != 0, verdict[:_WORDS_MAX], seconds)
+
+
+def _json_of(output: str) -> dict[str, Any] | None:
+    """Return the object of the last line that is one."""
+    for line in reversed(output.splitlines()):
+        if line.startswith("{"):
+            with suppress(ValueError):
+                found = json.loads(line)
+                return found if isinstance(found, dict) else None
+    return None
 
 
 def run(arguments: Sequence[str], tree: Path, timeout_s: float) -> tuple[int | None, str, float]:
@@ -184,11 +252,3 @@ def last_line(output: str) -> str:
     """Return the last line that says something."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     return lines[-1][:_WORDS_MAX] if lines else "nothing"
-
-
-def breach_in(output: str) -> str:
-    """Return the line that names the first broken promise, or the last line."""
-    for line in output.splitlines():
-        if "broken" in line or "breach" in line:
-            return line.strip()[:_WORDS_MAX]
-    return last_line(output)

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import asyncpg
 import msgpack
+import redis.asyncio
 
 from ledger.clock import SystemClock
 from ledger.hot_store import HotStore, connect
@@ -36,7 +37,7 @@ FAULT_LIMITS = Limits(settle_interval_s=0.2, refresh_interval_s=0.1, acquire_int
                       redis_probe_interval_s=0.05, redis_steady_s=0.1)  # fmt: skip
 #: For tests on healthy engines: a disk that stalls under other people's load is no trouble.
 LIMITS = replace(FAULT_LIMITS, redis_timeout_s=30.0, postgres_timeout_s=30.0, journal_silence_s=30.0,
-                 owner_silence_s=60.0)  # fmt: skip
+                 owner_silence_s=60.0, lease_s=60.0)  # fmt: skip
 
 
 class Reply(NamedTuple):
@@ -156,12 +157,22 @@ class Rig:
             await connection.close()
 
     @asynccontextmanager
+    async def redis(self) -> AsyncIterator[Any]:
+        async with redis.asyncio.Redis.from_url(self.redis_url) as client:
+            yield client
+
+    @asynccontextmanager
     async def ledger(
-        self, limits: Limits | None = None, place: Place | None = None, **options: Any
+        self,
+        limits: Limits | None = None,
+        place: Place | None = None,
+        *,
+        redis_url: str | None = None,
+        **options: Any,
     ) -> AsyncIterator[Ledger]:
-        """Run a worker's ledger until it serves; stop it at the end."""
+        """Run a worker's ledger until it serves; stop it at the end. `redis_url` leads it to another Redis."""
         limits = limits or self.limits
-        redis = connect(self.redis_url, timeout_s=limits.redis_timeout_s)
+        redis = connect(redis_url or self.redis_url, timeout_s=limits.redis_timeout_s)
         engines = Engines(Postgres(self.postgres_url), redis, SEAL_KEY, PERSONAL_KEY)
         options.setdefault("forward", lambda _address, _submission: False)
         options.setdefault("clock", SystemClock())
@@ -176,6 +187,12 @@ class Rig:
     async def until_serving(self, ledger: Ledger) -> None:
         async with asyncio.timeout(30):
             while not ledger.health()["ready"]:
+                await asyncio.sleep(0.01)
+
+    async def until_on(self, ledger: Ledger, *, standby: bool) -> None:
+        """Wait until every partition by plan is served, and decided in Redis, or in the worker's memory."""
+        async with asyncio.timeout(30):
+            while any(p.by_plan and not (p.serving and p.standby is standby) for p in ledger._partitions):
                 await asyncio.sleep(0.01)
 
     def submission(self, op: Operation, card: int, **fields: Any) -> Submission:

@@ -26,7 +26,10 @@ class Asked:
 
 
 class Registers:
-    """Ask without pause on many cards, repeat the same id whenever there was no answer, and remember all of it."""
+    """Ask without pause on many cards, repeat the same id whenever there was no answer, and remember all of it.
+
+    `refusals` counts how often they had to.
+    """
 
     def __init__(self, rig: Rig, cards: int, seed: int) -> None:
         self._rig = rig
@@ -35,6 +38,7 @@ class Registers:
         self._now_ms = SteadyClock()
         self._asked: list[Asked] = []
         self._events: list[Event] = []
+        self.refusals = 0
 
     async def work(self, ledger: Ledger, requests: int, registers: int = 8) -> None:
         """Let some registers make so many requests each; returns when each has its final answer."""
@@ -58,6 +62,7 @@ class Registers:
                 if reply.refusal is None:
                     return
                 assert reply.refusal is not Refusal.ID_REUSED
+                self.refusals += 1
                 await asyncio.sleep(0.01)
 
     def _note(self, event: str, name: str, asked: Asked, reply: Reply | None = None) -> None:

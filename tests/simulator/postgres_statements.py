@@ -24,7 +24,7 @@ _ONE = {
     name: columns(name) for name in ("account_id", "spent", "generation", "token", "partitions", "wanted_by", "lock")
 }
 _GREETING = columns("account_id", "greeting")
-_CLAIM = columns("epoch", "generation", "mark")
+_CLAIM = columns("epoch", "generation", "mark", "served", "former_owner")
 _OWNERS = columns("version", "partition_id", "owner")
 _FAMILY = columns(
     "original", "account_id", "seq", "op", "request_id", "network_id", "terminal_id", "amount", "eligible", "spent",
@@ -113,10 +113,20 @@ def _add_terminal_days(view: View, args: Sequence[Any]) -> list[Record]:
 def _own_partition(view: View, args: Sequence[Any]) -> list[Record]:
     partition, owner = args
     view.lock("partition", partition)
-    row = view.get("partition", partition)
-    row = {**row, "epoch": row["epoch"] + 1, "owner": owner, "wanted_by": ""}
+    former = view.get("partition", partition)
+    row = {**former, "epoch": former["epoch"] + 1, "owner": owner, "wanted_by": ""}
     view.put("partition", partition, row)
-    return [Record(_CLAIM, (row["epoch"], row["generation"], row["mark"]))]
+    return [Record(_CLAIM, (row["epoch"], row["generation"], row["mark"], row["served"], former["owner"]))]
+
+
+def _serve_partition(view: View, args: Sequence[Any]) -> list[Record]:
+    partition, epoch = args
+    row = view.get("partition", partition)
+    if row is None or row["epoch"] != epoch:
+        return []
+    view.lock("partition", partition)
+    view.put("partition", partition, {**row, "served": epoch})
+    return [Record(_ONE["wanted_by"], (row["wanted_by"],))]
 
 
 def _void_generation(view: View, args: Sequence[Any]) -> list[Record]:
@@ -259,6 +269,7 @@ def statements() -> dict[str, Execute]:
         "change_cards": _change_cards,
         "add_terminal_days": _add_terminal_days,
         "own_partition": _own_partition,
+        "serve_partition": _serve_partition,
         "void_generation": _void_generation,
         "ask_for_partition": _ask_for_partition,
         "partition_owners": _partition_owners,

@@ -96,6 +96,13 @@ def test_a_greeting_that_the_wire_cannot_carry_is_made_fit() -> None:
     assert len(greeting) == GREETING_CHARACTERS_MAX
 
 
+def test_a_provisional_balance_is_marked_and_not_printed() -> None:
+    for outcome in (Outcome.APPROVED, Outcome.CARD_BLOCKED):
+        answer = Answer.from_body(renderer().provisional(outcome, (1250, 20, 0, 0, 250, 20_000)))
+        assert (answer.outcome, answer.provisional, answer.slip) == (outcome, True, ())
+        assert answer.balance == (1250, 20, 0, 0, 250, 20_241_004)
+
+
 def test_a_hold_tells_until_when() -> None:
     assert (
         decided(Message.HOLD, Outcome.APPROVED_PARTIAL, 5, detail=1_789_300_800_000).hold_until_ms == 1_789_300_800_000

@@ -44,7 +44,7 @@ def test_rounds_are_drawn_by_the_seed_and_strike_every_kind_in_turn() -> None:
 
 
 def test_a_report_adds_up_and_times_only_faults_that_struck_alone() -> None:
-    report = Report(7)
+    report = Report(7, "tmpfs", {"workers": 2})
     breached = a_round("x")
     breached.verdict.report("lost", "an approval")
     report.add(breached)

@@ -1,6 +1,14 @@
 import pytest
 
-from protocol.answers import Answer, Balance, balance_detail, encode_body, hold_detail, status_detail
+from protocol.answers import (
+    Answer,
+    Balance,
+    balance_detail,
+    encode_body,
+    hold_detail,
+    provisional_detail,
+    status_detail,
+)
 from protocol.codes import Outcome, StatusState
 from protocol.fields import Malformed
 from protocol.messages import ErrorMessage, answer_frame, decode, error_frame
@@ -32,6 +40,13 @@ def test_details() -> None:
     assert status.status == StatusState.STANDS
     assert status.original == Answer.from_body(BODY)
     assert Answer.from_body(encode_body(0, 0, 0, None, (), status_detail(0, None))).original is None
+
+
+def test_a_balance_says_of_itself_that_it_is_provisional() -> None:
+    provisional = Answer.from_body(encode_body(0, 0, 0, BALANCE, (), provisional_detail()))
+    assert (provisional.provisional, provisional.greeting) == (True, None)
+    assert not Answer.from_body(encode_body(0, 0, 0, BALANCE, (), balance_detail("Anna"))).provisional
+    assert not Answer.from_body(BODY).provisional
 
 
 def test_a_detail_of_another_operation_is_refused() -> None:

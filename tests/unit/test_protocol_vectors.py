@@ -94,7 +94,7 @@ def test_message(vector: dict[str, Any]) -> None:
     payload = bytes.fromhex(vector["bytes"])
     if not vector["valid"]:
         with pytest.raises((Malformed, UnknownType)) as caught:
-            decode(payload)
+            read_detail(decode(payload), vector)
         error = caught.value
         assert ("MALFORMED" if isinstance(error, Malformed) else "UNKNOWN_TYPE") == vector["error"]
         assert getattr(error, "field", None) == vector["field"]
@@ -110,6 +110,16 @@ def test_message(vector: dict[str, Any]) -> None:
         assert framed[4:] == payload
     if isinstance(message, AnswerMessage):
         assert Answer.from_body(message.body) == message.answer
+    read_detail(message, vector)
+
+
+def read_detail(message: object, vector: dict[str, Any]) -> None:
+    """What a register makes of a BALANCE answer's detail."""
+    if "balance" in vector["flags"]:
+        assert isinstance(message, AnswerMessage)
+        assert message.answer.provisional is vector.get("provisional")
+        if "greeting" in vector:
+            assert message.answer.greeting == vector["greeting"]
 
 
 @pytest.mark.parametrize("vector", load("scram.json"))
