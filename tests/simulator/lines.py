@@ -8,6 +8,7 @@ from typing import Any
 
 from ledger.operations import Operation
 from tests.judge.events import ANSWERED, REFUSED, SENT, Event
+from tests.simulator.tap import MOVABLE
 
 #: BUSY and EXPIRED: this copy was not executed (SPEC.md, error codes).
 _NOT_EXECUTED = frozenset({3, 4})
@@ -37,7 +38,9 @@ class Lines:
             self._under_way[event.request_id] += 1
             self._on_line[here] += 1
             self._asked_behind.pop(here, None)
-            if event.op == "STATUS" and event.target is not None and self._on_line[event.line, event.target] == 1:
+            # A decline of a card that may have moved is decided twice, too.
+            asks = event.op == "STATUS" and event.card < MOVABLE
+            if asks and event.target is not None and self._on_line[event.line, event.target] == 1:
                 self._asked_behind[here] = event.target
         elif event.event in {ANSWERED, REFUSED}:
             self._under_way[event.request_id] -= 1
