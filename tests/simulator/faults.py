@@ -188,7 +188,7 @@ async def _postgres_slow(site: Site) -> None:
     slow = site.dice.choice((0.1, 0.5, 1.5))
     postgres.pace = Pace((0.001, slow / 20), (slow / 4, slow))
     await asyncio.sleep(site.some_s())
-    postgres.pace = Pace()
+    postgres.pace = postgres.usual_pace
 
 
 async def _commits_lost(site: Site) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from ledger.operations import Operation
 from tests.judge.events import ANSWERED, REFUSED, SENT, Event
+from tests.simulator.tap import MOVABLE
 
 #: BUSY and EXPIRED: this copy was not executed (SPEC.md, error codes).
 _NOT_EXECUTED = frozenset({3, 4})
@@ -25,6 +26,7 @@ class Lines:
         self._asked_behind: dict[tuple[int, bytes], bytes] = {}
         self._told_unknown: set[tuple[int, bytes]] = set()
         self._not_executed_ms: dict[bytes, int] = {}
+        self._overtaken: list[str] = []
 
     def take(self, event: Event) -> None:
         """Look at an event."""
@@ -36,7 +38,9 @@ class Lines:
             self._under_way[event.request_id] += 1
             self._on_line[here] += 1
             self._asked_behind.pop(here, None)
-            if event.op == "STATUS" and event.target is not None and self._on_line[event.line, event.target] == 1:
+            # A decline of a card that may have moved is decided twice, too.
+            asks = event.op == "STATUS" and event.card < MOVABLE
+            if asks and event.target is not None and self._on_line[event.line, event.target] == 1:
                 self._asked_behind[here] = event.target
         elif event.event in {ANSWERED, REFUSED}:
             self._under_way[event.request_id] -= 1
@@ -51,7 +55,12 @@ class Lines:
             elif event.request_id not in self._doubtful:
                 self._not_executed_ms[event.request_id] = event.at_ms
 
-    def check(self, entries: Iterable[Mapping[str, Any]]) -> None:
+    def check_order(self) -> None:
+        """Look for a STATUS that overtook its request; what was decided twice may be overtaken (SPEC.md, STATUS)."""
+        for overtaken in self._overtaken:
+            self._report(overtaken)
+
+    def check_refusals(self, entries: Iterable[Mapping[str, Any]]) -> None:
         """Look for what was decided before it was said that it was not; the server's clock must have been right."""
         for entry in entries:
             said_ms = self._not_executed_ms.get(entry["request_id"], 0)
@@ -62,8 +71,12 @@ class Lines:
     def _answered(self, event: Event) -> None:
         here = (event.line, event.request_id)
         name = f"{event.op} {event.request_id.hex()[:12]} of {event.register}"
-        if event.approved and not event.replayed and here in self._told_unknown:
-            self._report(f"{name} took effect, though a STATUS behind it on the same line had told that it is unknown")
+        if here in self._told_unknown:
+            self._told_unknown.discard(here)
+            if event.approved and not event.replayed and not event.question:
+                self._overtaken.append(
+                    f"{name} took effect, though a STATUS behind it on the same line had told that it is unknown"
+                )
         # A decline is decided anew: the next copies are another story.
         self._doubtful.add(event.request_id)
         target = self._asked_behind.pop(here, None)

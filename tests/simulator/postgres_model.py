@@ -286,7 +286,9 @@ class PostgresModel:
         self.dice = dice
         self.counts = counts
         self.tables = tables
-        self.pace = Pace()
+        #: How fast it is while nothing is wrong.
+        self.usual_pace = Pace(commit_s=dice.choice(((0.0002, 0.003), (0.0002, 0.003), (0.005, 0.03))))
+        self.pace = self.usual_pace
         self.faults = Faults()
         self.locks: dict[Key, View] = {}
         self.advisory: dict[tuple[int, ...], Session] = {}
@@ -368,4 +370,4 @@ class PostgresModel:
         """Be well again."""
         self.thaw()
         self.faults = Faults()
-        self.pace = Pace()
+        self.pace = self.usual_pace

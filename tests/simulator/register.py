@@ -183,7 +183,10 @@ class SimulatedRegister:
             await asyncio.gather(self._ask(request, 0), self._ask(self._choose(), -1))
         elif dice < 0.5 and self._town.active > _QUEUE:
             # A whole queue of customers at once, so that a batch has many accounts.
-            await asyncio.gather(self._ask(request, 0), *(self._ask(self._choose(), 0) for _ in range(_QUEUE)))
+            queue = [request, *(self._choose() for _ in range(_QUEUE))]
+            await asyncio.gather(*(self._ask(each, 0) for each in queue))
+            cards = dict.fromkeys(each.card for each in queue)
+            await asyncio.gather(*(self._ask(BalanceRequest(self._id(), 0, each), 0) for each in cards))
         else:
             await self._ask(request, 0)
         if self._dice.random() < 0.15:

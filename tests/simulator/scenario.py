@@ -237,7 +237,9 @@ class Scenario:
         entries = [dict(zip(ENTRY_COLUMNS, row, strict=True)) for row in database.entries()]
         accounts = [row for _, row in sorted(database.rows["account"].items())]
         if not any(name == "clock_wrong" for _, name in self._plan.faults):
-            self._told.check(entries)
+            self._told.check_refusals(entries)
+        if not self._counts["vetoes"]:
+            self._told.check_order()
         journaled = {entry["request_id"] for entry in entries if entry["op"] != Operation.TOMBSTONE}
         for request_id, register in self._town.untouched.items():
             self._counts["told that nothing happened"] += 1
