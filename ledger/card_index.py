@@ -6,7 +6,7 @@ A remembered account is a hint only: whether the card is still one of its cards,
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 
 from ledger.journal.pulse import Pulse
@@ -42,6 +42,7 @@ class CardIndex:
         self._accounts: OrderedDict[bytes, int] = OrderedDict()
         self._waiting: list[Submission] = []
         self._asked: list[Submission] = []
+        self._looked_up: Counter[bytes] = Counter()
         self._wanted = asyncio.Event()
         self._stopped = False
 
@@ -51,7 +52,9 @@ class CardIndex:
         return not self._waiting and not self._asked
 
     def known(self, token: bytes) -> int | None:
-        """Return the remembered account of a token."""
+        """Return the remembered account of a token; None while somebody waits for it, who must not be overtaken."""
+        if token in self._looked_up:
+            return None
         account = self._accounts.get(token)
         if account is not None:
             self._accounts.move_to_end(token)
@@ -72,6 +75,7 @@ class CardIndex:
         if len(self._waiting) >= self._waiting_max:
             return False
         self._waiting.append(submission)
+        self._looked_up[submission.token] += 1
         self._wanted.set()
         return True
 
@@ -82,6 +86,8 @@ class CardIndex:
                 await self._wanted.wait()
                 self._wanted.clear()
                 self._asked, self._waiting = self._waiting, []
+                if not self._asked:
+                    continue
                 try:
                     rows = await self._reader.cards(list({s.token for s in self._asked}))
                 except JournalDown:
@@ -90,8 +96,7 @@ class CardIndex:
                     self._fail_asked()
                 else:
                     self._remember(rows)
-                    asked, self._asked = self._asked, []
-                    for submission in asked:
+                    for submission in self._answered():
                         row = rows.get(submission.token)
                         self._resolved(submission, None if row is None else row.account)
         finally:
@@ -100,9 +105,13 @@ class CardIndex:
             self._fail_asked()
 
     def _fail_asked(self) -> None:
-        asked, self._asked = self._asked, []
-        for submission in asked:
+        for submission in self._answered():
             self._failed(submission)
+
+    def _answered(self) -> list[Submission]:
+        asked, self._asked = self._asked, []
+        self._looked_up -= Counter(submission.token for submission in asked)
+        return asked
 
     def _remember(self, rows: dict[bytes, CardRow]) -> None:
         for token, row in rows.items():
