@@ -81,6 +81,8 @@ class CardIndex:
             while True:
                 await self._wanted.wait()
                 self._wanted.clear()
+                if not self._waiting:
+                    continue
                 self._asked, self._waiting = self._waiting, []
                 try:
                     rows = await self._reader.cards(list({s.token for s in self._asked}))
@@ -94,10 +96,25 @@ class CardIndex:
                     for submission in asked:
                         row = rows.get(submission.token)
                         self._resolved(submission, None if row is None else row.account)
+                    self._release()
         finally:
             self._stopped = True
             self._asked, self._waiting = [*self._asked, *self._waiting], []
             self._fail_asked()
+
+    def _release(self) -> None:
+        """Let those go who came during a look-up that tells about them, too.
+
+        Whoever comes after them finds the token remembered, and must not overtake them. One that is resolved afresh
+        waits on: it wants to know what was so after it had come.
+        """
+        waiting, self._waiting = self._waiting, []
+        for submission in waiting:
+            account = None if submission.resolved_afresh else self.known(submission.token)
+            if account is None:
+                self._waiting.append(submission)
+            else:
+                self._resolved(submission, account)
 
     def _fail_asked(self) -> None:
         asked, self._asked = self._asked, []

@@ -27,6 +27,7 @@ from ledger.services import Services
 from ledger.standby import StandbyStores
 from ledger.statistics import Statistics
 from ledger.submission import Refusal, Submission
+from ledger.terminals import Terminals
 from ledger.truth import TruthReader
 
 #: Hands a submission to the worker at an address; False when there is no way to it.
@@ -82,6 +83,9 @@ class Ledger:
             self._pulse,
             connections_max=limits.postgres_readers_max,
             timeout_s=limits.postgres_timeout_s,
+        )
+        self._terminals = Terminals(
+            self._reader, self._pulse, lambda: self.programme.version, entries_max=limits.terminals_max
         )
         self._card_index = CardIndex(
             self._reader,
@@ -209,11 +213,13 @@ class Ledger:
     # ---- the programme
 
     async def terminal(self, code: str) -> Terminal | None:
-        """Return a terminal as PostgreSQL has it now. Raises JournalDown."""
-        return await self._reader.terminal(code)
+        """Return a terminal as PostgreSQL has it now, or had it before it went away. Raises JournalDown."""
+        return await self._terminals.named(code)
 
     async def terminal_spent_today(self, terminal_id: int) -> int:
         """Return what a limited terminal has spent today, in minor points. Raises JournalDown."""
+        if self._pulse.silent:
+            raise JournalDown("PostgreSQL does not answer")
         return await self._reader.terminal_spent(terminal_id, self.today())
 
     def today(self) -> int:

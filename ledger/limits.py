@@ -25,6 +25,8 @@ class Limits:
     busy_retry_after_ms: int = 100
     #: Tokens remembered with the account that they lead to.
     card_index_entries_max: int = 200_000
+    #: Terminals remembered, so that they can sign on while PostgreSQL is away.
+    terminals_max: int = 20_000
     #: Greeting names remembered in clear, and for how long.
     greetings_max: int = 10_000
     greeting_age_s: float = 60.0

@@ -227,3 +227,27 @@ async def test_a_postgresql_that_can_be_read_but_not_written_is_away_as_well(
         assert len(refused) > 1
         monkeypatch.undo()
         assert (await until_back(rig, ledger, 1)).refusal is None
+
+
+async def test_a_known_terminal_may_sign_on_unless_the_programme_has_changed_since(site: Site) -> None:
+    rig = site.rig
+    async with rig.ledger() as ledger:
+        known = await ledger.terminal("till-1")
+        assert known is not None
+        site.postgres.stop()
+        assert await ledger.terminal("till-1") == known
+        with pytest.raises(JournalDown):
+            await ledger.terminal("till-2")
+        await asyncio.to_thread(site.postgres.start)
+        async with asyncio.timeout(30), rig.database() as connection:
+            version = ledger.programme.version
+            await connection.execute("UPDATE terminal SET active = false")
+            while ledger.programme.version == version:
+                await asyncio.sleep(0.01)
+        site.postgres.stop()
+        with pytest.raises(JournalDown):
+            await ledger.terminal("till-1")
+        await asyncio.to_thread(site.postgres.start)
+        suspended = await ledger.terminal("till-1")
+        assert suspended is not None
+        assert not suspended.active

@@ -326,3 +326,28 @@ async def test_the_memory_of_the_owner_is_bounded(rig: Rig) -> None:
         # Head and outbox stand beside the accounts; a batch may need more of them, before they are forgotten.
         assert 0 < most <= 2 + 3 + 8
         await registers.check()
+
+
+async def test_the_books_are_proved_beside_an_owner_that_does_without_redis(
+    valkey_site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Redis can be read, and is as far as the journal by another history: it must be known that nobody believes it."""
+    rig = valkey_site.rig
+    gate = Gate(monkeypatch, Writer, "commit")
+    async with rig.ledger() as ledger, rig.redis() as client:
+        await rig.give(ledger, 1, 1000)
+        gate.close()
+        redeem = rig.send(ledger, rig.submission(Operation.REDEEM, 1, points=100))
+        await gate.reached.wait()
+        await client.execute_command("REPLICAOF", "127.0.0.1", "1")
+        other = rig.send(ledger, rig.submission(Operation.REDEEM, 2, points=1))
+        await rig.until_on(ledger, standby=True)
+        gate.open.set()
+        assert (await asyncio.wait_for(redeem.reply, 30)).outcome == Outcome.APPROVED
+        assert (await asyncio.wait_for(other.reply, 30)).outcome == Outcome.INSUFFICIENT
+        verified = await rig.verify()
+        assert (verified.partitions_not_in_redis, verified.hot_accounts) == (1, 0)
+        await client.execute_command("REPLICAOF", "NO", "ONE")
+        await rig.until_on(ledger, standby=False)
+        assert await rig.available(ledger, 1) == 900
+        assert (await rig.verify()).hot_accounts == 1

@@ -33,6 +33,14 @@ async def _worker_killed(site: Site) -> None:
     site.dice.choice(site.installation.workers).kill()
 
 
+async def _worker_killed_at_a_commit(site: Site) -> None:
+    site.installation.postgres.faults.deadly_commits += site.dice.choice((1, 1, 2))
+
+
+async def _worker_killed_after_a_veto(site: Site) -> None:
+    site.installation.postgres.faults.deadly_refusals += 1
+
+
 async def _all_workers_killed(site: Site) -> None:
     for worker in site.installation.workers:
         worker.kill()
@@ -180,7 +188,7 @@ async def _postgres_slow(site: Site) -> None:
     slow = site.dice.choice((0.1, 0.5, 1.5))
     postgres.pace = Pace((0.001, slow / 20), (slow / 4, slow))
     await asyncio.sleep(site.some_s())
-    postgres.pace = Pace()
+    postgres.pace = postgres.usual_pace
 
 
 async def _commits_lost(site: Site) -> None:

@@ -151,6 +151,7 @@ class Installation:
         self.redis = RedisModel(loop, dice, counts)
         self.addresses: list[str] = []
         self.workers = [WorkerProcess(self, index) for index in range(settings.workers)]
+        self.postgres.kill = self._kill
 
     def engines(self) -> Engines:
         """Return what a worker reaches the engines by."""
@@ -165,6 +166,12 @@ class Installation:
         """Start all workers."""
         for worker in self.workers:
             worker.start()
+
+    def _kill(self, process: Process) -> None:
+        """Kill the worker that is this process, if it still is."""
+        for place in self.workers:
+            if place.process is process and process.alive:
+                place.kill()
 
     def heal(self) -> None:
         """Be well again in every part."""

@@ -149,6 +149,7 @@ class End(asyncio.Transport):
         self._eof_sent = False
         self._gone = False
         self._last_arrival_s = 0.0
+        self._last_sent_s = -1.0
 
     # ---- asyncio's surface
 
@@ -247,6 +248,7 @@ class End(asyncio.Transport):
         if len(data) > 1 and link.network.dice.random() < weather.splits:
             at = link.network.dice.randrange(1, len(data))
             self._transmit(data[:at])
+            self._last_sent_s = -1.0
             self._transmit(data[at:])
         else:
             self._transmit(data)
@@ -255,9 +257,12 @@ class End(asyncio.Transport):
         link, now = self.link, self._loop.time()
         if link.over:
             return
-        low, high = link.latency_s
-        arrival = max(now + low + (high - low) * link.network.dice.random(), self._last_arrival_s, link.stalled_until_s)
-        self._last_arrival_s = arrival
+        arrival = max(self._last_arrival_s, link.stalled_until_s)
+        if now != self._last_sent_s:
+            # What is written at one moment travels together.
+            low, high = link.latency_s
+            arrival = max(arrival, now + low + (high - low) * link.network.dice.random())
+        self._last_arrival_s, self._last_sent_s = arrival, now
         if data is not None:
             self._unsent += len(data)
             if not self._paused and self._unsent > self._high + _KERNEL_BYTES:

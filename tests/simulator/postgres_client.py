@@ -56,7 +56,7 @@ class Connection:
                 self._server.faults.frozen_work.append(arrived)
                 return
             try:
-                session = self._server.open(settings, self._lost)
+                session = self._server.open(settings, self._lost, self._process)
             except OSError as error:
                 self._server.tell(settle, ready, None, error)
                 return

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import asyncpg
 
-from tests.simulator.loop import Handle, Loop
+from tests.simulator.loop import Handle, Loop, Process
 from tests.simulator.postgres_statements import statements
 from tests.simulator.postgres_tables import Key, MustWait, Record, Tables, View
 
@@ -49,14 +49,22 @@ class Faults:
     #: Commits whose session breaks before, or after, they took effect; the client hears neither.
     lost_before_commit: int = 0
     lost_after_commit: int = 0
+    #: Commits, and commits behind a refused one, whose client dies when they took effect, before it hears of it.
+    deadly_commits: int = 0
+    deadly_refusals: int = 0
     frozen_work: list[Callable[[], None]] = field(default_factory=list)
 
 
 class Session:
     """One backend of the server."""
 
-    def __init__(self, server: PostgresModel, settings: dict[str, str], lost: Callable[[], None]) -> None:
+    def __init__(
+        self, server: PostgresModel, settings: dict[str, str], lost: Callable[[], None], client: Process | None
+    ) -> None:
         self.over = False
+        self.client = client
+        #: A unique index has refused something since the last commit.
+        self.refused = False
         self.random = server.dice.random
         self._server = server
         self._lost = lost
@@ -142,6 +150,7 @@ class Session:
             else:
                 self._server.wait(must.key, self)
         except asyncpg.PostgresError as error:
+            self.refused |= isinstance(error, asyncpg.UniqueViolationError)
             self._fail(error)
 
     def go_on_after(self, key: Key) -> None:
@@ -203,6 +212,7 @@ class Session:
             return
         self._server.tables.apply(view.changes())
         self._roll_back()
+        self._server.committed(self)
         if self._server.faults.lost_after_commit:
             self._server.faults.lost_after_commit -= 1
             self._server.counts["commits lost after"] += 1
@@ -276,11 +286,15 @@ class PostgresModel:
         self.dice = dice
         self.counts = counts
         self.tables = tables
-        self.pace = Pace()
+        #: How fast it is while nothing is wrong.
+        self.usual_pace = Pace(commit_s=dice.choice(((0.0002, 0.003), (0.0002, 0.003), (0.005, 0.03))))
+        self.pace = self.usual_pace
         self.faults = Faults()
         self.locks: dict[Key, View] = {}
         self.advisory: dict[tuple[int, ...], Session] = {}
         self.sessions: dict[Session, None] = {}
+        #: What kills a process so that somebody starts it again.
+        self.kill: Callable[[Process], None] = Process.kill
         self._waiters: dict[Key, list[Session]] = {}
 
     def latency_s(self) -> float:
@@ -296,11 +310,24 @@ class PostgresModel:
         """Begin a transaction."""
         return View(self.tables, self.locks, session)
 
-    def open(self, settings: dict[str, str], lost: Callable[[], None]) -> Session:
+    def committed(self, session: Session) -> None:
+        """Let a client die at the worst moment, if it is time for that."""
+        faults = self.faults
+        deadly = faults.deadly_commits > 0
+        faults.deadly_commits -= deadly
+        if session.refused and faults.deadly_refusals:
+            deadly, faults.deadly_refusals = True, faults.deadly_refusals - 1
+        session.refused = False
+        if deadly and session.client is not None:
+            self.counts["clients killed at a commit"] += 1
+            # A moment later or not at all: the answer may be under way, and what follows upon it.
+            self.loop.after(self.dice.choice((0.0, 0.001, 0.003)), self.kill, session.client)
+
+    def open(self, settings: dict[str, str], lost: Callable[[], None], client: Process | None) -> Session:
         """Start a session; `lost` is called when it has ended. Raises what connecting raises."""
         if self.faults.refusing:
             raise ConnectionRefusedError(111, "PostgreSQL is down")
-        session = Session(self, settings, lost)
+        session = Session(self, settings, lost, client)
         self.sessions[session] = None
         return session
 
@@ -343,4 +370,4 @@ class PostgresModel:
         """Be well again."""
         self.thaw()
         self.faults = Faults()
-        self.pace = Pace()
+        self.pace = self.usual_pace

@@ -44,7 +44,8 @@ class RedisModel:
         self.loop = loop
         self.redis = EmbeddedRedis(runtime())
         self.faults = RedisFaults()
-        self.latency_s = (0.00003, 0.0003)
+        # A slow one lets batches grow.
+        self.latency_s = dice.choice(((0.00003, 0.0003), (0.00003, 0.0003), (0.001, 0.004), (0.004, 0.012)))
         self.snapshot: Data = {}
         self._dice = dice
         self._counts = counts

@@ -19,6 +19,7 @@ from tests.judge.judge import judge
 from tests.judge.verdict import Verdict
 from tests.simulator.faults import FAULTS, Site
 from tests.simulator.installation import Installation
+from tests.simulator.lines import Lines
 from tests.simulator.logs import captured
 from tests.simulator.loop import Loop, Process, RanAway, current_process
 from tests.simulator.network import Tap as LineTap
@@ -117,7 +118,7 @@ def _draw(dice: Random) -> _Plan:
         ),
         registers=dice.randint(2, 6),
         requests=dice.randint(10, 60),
-        active=dice.randint(1, 4),
+        active=dice.choice((1, 2, 3, 4, 12)),
         issued=dice.choice((0, 1, 2)),
         rules=rules,
         other_rules=Rules(valid_from_ms=0, earn_rate_bp=300, hold_default_ms=1_000, hold_max_ms=2_000),
@@ -160,6 +161,7 @@ class Scenario:
         self._troubles: list[str] = []
         self._events: list[Event] = []
         self._lines = 0
+        self._told = Lines(self._troubles.append)
         partitions = plan.settings.partitions
         made = tables(plan.rules, plan.other_rules, plan.registers, plan.active, plan.issued, partitions)
         self._installation = Installation(
@@ -234,6 +236,10 @@ class Scenario:
         database = self._installation.postgres.tables
         entries = [dict(zip(ENTRY_COLUMNS, row, strict=True)) for row in database.entries()]
         accounts = [row for _, row in sorted(database.rows["account"].items())]
+        if not any(name == "clock_wrong" for _, name in self._plan.faults):
+            self._told.check_refusals(entries)
+        if not self._counts["vetoes"]:
+            self._told.check_order()
         journaled = {entry["request_id"] for entry in entries if entry["op"] != Operation.TOMBSTONE}
         for request_id, register in self._town.untouched.items():
             self._counts["told that nothing happened"] += 1
@@ -254,6 +260,7 @@ class Scenario:
 
     def _note(self, event: Event) -> None:
         self._events.append(event)
+        self._told.take(event)
         self._counts[f"copies {event.event}"] += 1
         if self._trace is not None:
             self._say(event.register, _told(event))

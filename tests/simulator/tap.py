@@ -30,7 +30,8 @@ Note = Callable[[Event], None]
 #: Where a frame of ours has its request id: behind the array's head, the type, and the head of 16 bytes (SPEC.md).
 _ID = slice(4, 20)
 _TRUE = 0xC3
-_MOVABLE = 1_000
+#: Numbers of cards that may move to another account begin here.
+MOVABLE = 1_000
 
 
 class Asked:
@@ -60,7 +61,7 @@ class Asked:
         if not self.movable(request):
             return number
         # The judge takes a card to lead to one account for ever, so it is told of this one as of a new one each time.
-        return number + _MOVABLE * (1 + int.from_bytes(request.request_id[:4], "big"))
+        return number + MOVABLE * (1 + int.from_bytes(request.request_id[:4], "big"))
 
 
 class Tap:

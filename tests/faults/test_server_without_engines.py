@@ -1,0 +1,91 @@
+"""A whole server whose engines go away under connected registers: what they hear, and what the operator sees."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from protocol.client import Client
+from protocol.codes import Outcome
+from server.engines.postgres import EmbeddedPostgres
+from server.engines.valkey import EmbeddedValkey
+from server.settings import Settings
+from server.workers.supervisor import Supervisor
+from tests.integration.test_worker import PARTITIONS, SECRET, SECRETS, Server, card, receipt, set_up
+
+
+@asynccontextmanager
+async def running_server(postgres_url: str, redis_url: str, folder: Path) -> AsyncIterator[Server]:
+    await set_up(postgres_url)
+    settings = Settings.model_validate(
+        {
+            "listen_port": 0,
+            "workers": 2,
+            "partitions": PARTITIONS,
+            "postgres_url": postgres_url,
+            "redis_url": redis_url,
+            "data_dir": folder,
+            "status_interval_ms": 100,
+            "redis_probe_ms": 50,
+            "redis_steady_ms": 100,
+        }
+    )
+    supervisor = Supervisor(settings, SECRETS)
+    _, port = supervisor.bind()
+    server = Server(supervisor, port, asyncio.create_task(supervisor.run()))
+    await server.until_ready()
+    try:
+        yield server
+    finally:
+        supervisor.stop()
+        await server.running
+
+
+async def until_standby(server: Server, count: int) -> None:
+    """Wait until the operator sees so many partitions on standby."""
+    figure = f'tillwire_ledger{{figure="partitions_standby"}} {count}.0'.encode()
+    async with asyncio.timeout(30):
+        while True:
+            workers = server.supervisor.health()["workers"]
+            shown = sum(p["standby"] for w in workers for p in w["detail"].get("partitions", {}).values())
+            if shown == count and figure in server.supervisor.metrics():
+                return
+            await asyncio.sleep(0.05)
+
+
+async def test_registers_go_on_without_redis_and_see_balances_without_postgresql(
+    own_postgres: EmbeddedPostgres, own_valkey: EmbeddedValkey, tmp_path: Path
+) -> None:
+    async with running_server(own_postgres.url, own_valkey.url, tmp_path) as server, server.tills(4) as tills:
+        await asyncio.gather(*(tills[n % 4].earn(card(n), receipt(1_000)) for n in range(8)))
+        own_valkey.kill()
+        replies = await asyncio.gather(*(tills[n % 4].redeem(card(n), 100, receipt(5_000)) for n in range(8)))
+        assert {reply.outcome for reply in replies} == {Outcome.APPROVED}
+        await until_standby(server, PARTITIONS)
+        assert server.supervisor.health()["ready"]
+        await asyncio.to_thread(own_valkey.start)
+        await until_standby(server, 0)
+        replies = await asyncio.gather(*(tills[n % 4].redeem(card(n), 100, receipt(5_000)) for n in range(8)))
+        assert {reply.balance.available for reply in replies if reply.balance} == {800}
+
+        own_postgres.stop()
+        told = await asyncio.gather(*(tills[n % 4].balance(card(n)) for n in range(8)))
+        assert {(reply.balance.available, reply.provisional) for reply in told if reply.balance} == {(800, True)}
+        assert [reply.slip for reply in told] == [()] * 8
+        redeem = asyncio.create_task(tills[0].redeem(card(1), 100, receipt(5_000)))
+        async with asyncio.timeout(30):
+            while b'tillwire_errors_total{code="UNAVAILABLE",operation="REDEEM"}' not in server.supervisor.metrics():
+                await asyncio.sleep(0.05)
+        async with asyncio.timeout(30):
+            while server.supervisor.health()["ready"]:
+                await asyncio.sleep(0.05)
+        # One whose line breaks meanwhile is known, and let in again.
+        async with Client("127.0.0.1", server.port, "T-0", SECRET) as again:
+            assert (await again.balance(card(1))).provisional
+        await asyncio.to_thread(own_postgres.start)
+        await server.until_ready()
+        # Its register has asked again and again with the same id.
+        redeemed = await redeem
+        assert (redeemed.outcome, redeemed.balance.available if redeemed.balance else None) == (Outcome.APPROVED, 700)
+        told = await asyncio.gather(*(tills[n % 4].balance(card(n)) for n in range(2, 8)))
+        assert {(reply.balance.available, reply.provisional) for reply in told if reply.balance} == {(800, False)}
