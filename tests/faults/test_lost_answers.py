@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,9 +15,9 @@ from ledger.journal.reader import Reader
 from ledger.journal.writer import Batch, JournalDown, Writer
 from ledger.ledger import Ledger
 from ledger.operations import Operation, Outcome
-from ledger.submission import Submission
+from ledger.submission import Refusal, Submission
 from tests.campaign.proxy import Direction, Fate, Proxy
-from tests.rigs.ledger_rig import Rig
+from tests.rigs.ledger_rig import Rig, Waiter
 
 Call = Callable[..., Awaitable[Any]]
 
@@ -111,6 +112,56 @@ async def test_a_script_whose_answer_is_cut_off_on_the_line_is_sent_once_midaz_2
         finally:
             await hot_store.close()
             await proxy.close()
+
+
+async def test_what_may_have_been_executed_is_not_called_expired_punchh(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loses = Loses(monkeypatch, HotStore, "decide", HotStoreDown)
+    recovery = Gate(monkeypatch, Writer, "claim")
+    async with rig.ledger() as ledger:
+        await rig.give(ledger, 1, 1000)
+        recovery.close()
+        loses.left = 1
+        redeem = rig.submission(Operation.REDEEM, 1, points=300, ttl_s=0.3)
+        waiter = rig.send(ledger, redeem)
+        await recovery.reached.wait()
+        # Its deadline passes while the partition recovers.
+        await asyncio.sleep(max(0.0, redeem.deadline - time.monotonic()) + 0.05)
+        recovery.open.set()
+        assert (await asyncio.wait_for(waiter.reply, 30)).refusal is Refusal.UNAVAILABLE
+        assert loses.lost == 1
+        assert (await rig.insist(ledger, redeem)).outcome == Outcome.APPROVED
+        assert await rig.available(ledger, 1) == 700
+
+
+async def test_two_histories_of_an_account_are_never_in_one_commit(
+    rig: Rig, valkey_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commits = Gate(monkeypatch, Writer, "commit")
+    async with rig.ledger() as ledger, redis.Redis.from_url(valkey_url) as client:
+        await rig.give(ledger, 1, 1000)
+        (key,) = [key async for key in client.scan_iter("tillwire:{0}:[0-9]*")]
+        before = await client.get(key)
+
+        async def spent(points: int) -> Waiter:
+            waiter = rig.send(ledger, rig.submission(Operation.REDEEM, 1, points=points))
+            async with asyncio.timeout(30):
+                while await client.get(key) == before:
+                    await asyncio.sleep(0.005)
+            return waiter
+
+        # The first commit is under way; behind it two batches wait that were decided on the same state.
+        commits.close()
+        earning = rig.send(ledger, rig.submission(Operation.EARN, 2, amount=20_000))
+        await commits.reached.wait()
+        waiters = [await spent(100)]
+        await client.set(key, before)
+        waiters.append(await spent(200))
+        commits.open.set()
+        replies = [await asyncio.wait_for(waiter.reply, 30) for waiter in (earning, *waiters)]
+        assert {reply.outcome for reply in replies} == {Outcome.APPROVED}
+        assert await rig.available(ledger, 1) == 700
 
 
 async def test_lost_confirmation_of_a_commit_is_not_journaled_twice_midaz_2032(

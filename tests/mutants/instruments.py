@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any, Protocol
 
 from server.engines.processes import descendants
@@ -141,14 +142,17 @@ class Suite:
         self._wide = wide
         self._folders_control: Finding | None = None
         self._unmutated: Path | None = None
+        # Mutants are looked at by several threads, and the tree without one needs to be looked at once.
+        self._lock = Lock()
 
     def look(self, tree: Path, mutant: Mutant) -> Finding:
         """Run tests until one fails."""
         found = self._run(tree, mutant.tests, self._named_minutes)
         if found.caught or not self._wide or self._unmutated is None:
             return found
-        if self._folders_control is None:
-            self._folders_control = self._run(self._unmutated, FOLDERS, self._folders_minutes)
+        with self._lock:
+            if self._folders_control is None:
+                self._folders_control = self._run(self._unmutated, FOLDERS, self._folders_minutes)
         if self._folders_control.caught:
             raise BrokenInstrument(f"the suite fails without a mutant: {self._folders_control.words}")
         wide = self._run(tree, FOLDERS, self._folders_minutes)
