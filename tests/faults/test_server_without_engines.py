@@ -1,12 +1,14 @@
 """A whole server whose engines go away under connected registers: what they hear, and what the operator sees."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 from protocol.client import Client
 from protocol.codes import Outcome
+from protocol.requests import RedeemRequest
 from server.engines.postgres import EmbeddedPostgres
 from server.engines.valkey import EmbeddedValkey
 from server.settings import Settings
@@ -72,7 +74,9 @@ async def test_registers_go_on_without_redis_and_see_balances_without_postgresql
         told = await asyncio.gather(*(tills[n % 4].balance(card(n)) for n in range(8)))
         assert {(reply.balance.available, reply.provisional) for reply in told if reply.balance} == {(800, True)}
         assert [reply.slip for reply in told] == [()] * 8
-        redeem = asyncio.create_task(tills[0].redeem(card(1), 100, receipt(5_000)))
+        request = RedeemRequest(os.urandom(16), 0, card(1), 100, receipt(5_000), allow_partial=False)
+        # With the usual patience it would be reversed when PostgreSQL takes its time to come back.
+        redeem = asyncio.create_task(tills[0].request(request, patience_ms=60_000))
         async with asyncio.timeout(30):
             while b'tillwire_errors_total{code="UNAVAILABLE",operation="REDEEM"}' not in server.supervisor.metrics():
                 await asyncio.sleep(0.05)
