@@ -100,6 +100,9 @@ class Answers:
 
     def _check_known(self, event: Event, entry: Entry, asked_ms: int) -> None:
         """Judge the answer to a copy that was sent when the journal is known to have had the entry."""
+        if not event.approved and self._account_of.get(event.card) != entry["account_id"]:
+            # Not a copy, but another request with a used id: its decline has no effect, and says nothing of the first.
+            return
         if self._timeline.journaled_before(entry["account_id"], asked_ms) < entry["seq"]:
             return
         if event.body != entry["answer"]:
