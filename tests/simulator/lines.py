@@ -38,6 +38,8 @@ class Lines:
             self._under_way[event.request_id] += 1
             self._on_line[here] += 1
             self._asked_behind.pop(here, None)
+            # What takes effect from here on may be this copy, which came behind the question.
+            self._told_unknown.discard(here)
             # A decline of a card that may have moved is decided twice, too.
             asks = event.op == "STATUS" and event.card < MOVABLE
             if asks and event.target is not None and self._on_line[event.line, event.target] == 1:
