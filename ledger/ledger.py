@@ -182,7 +182,8 @@ class Ledger:
     def _route(self, submission: Submission) -> None:
         partition = self._partitions[submission.account % self._limits.partitions]
         owner = self._owners.get(partition.number, "")
-        if partition.serving or owner in ("", self._place.address):
+        # What is known of the owners is a moment old: it may still name who owned the partition before this worker.
+        if partition.here or owner in ("", self._place.address):
             partition.submit(submission)
         elif not self._forward(owner, submission):
             self._refuse_unavailable(submission)

@@ -77,6 +77,11 @@ class Partition:
         return going_on and not self._handing_over
 
     @property
+    def here(self) -> bool:
+        """Return whether submissions should come to this worker: it serves, or tries to go on serving."""
+        return self.serving or (self._keeping is not _Keeping.NOTHING and not self._handing_over)
+
+    @property
     def standby(self) -> bool:
         """Return whether this worker decides the partition in its own memory."""
         return self._pipeline is not None and self._pipeline.hot_store is not self._services.hot_store

@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import redis.asyncio as redis
 from ledger.operations import Operation, Outcome
 from server.engines.valkey import EmbeddedValkey
 from tests.faults.conftest import Site
-from tests.rigs.ledger_rig import Rig, token_of
+from tests.rigs.ledger_rig import FAULT_LIMITS, Rig, token_of
 from tests.rigs.registers import Registers
 
 
@@ -104,6 +105,22 @@ async def test_a_batch_on_accounts_set_back_is_decided_anew_without_harm_to_the_
         outcomes = [reply.outcome for reply in await asyncio.gather(*asked)]
         assert outcomes.count(Outcome.APPROVED) == 20
         assert {await rig.available(ledger, card) for card in range(10)} == {100}
+
+
+async def test_a_partition_that_recovers_is_not_looked_for_at_its_former_owner(rig: Rig) -> None:
+    async with rig.ledger(replace(FAULT_LIMITS, refresh_interval_s=3600.0)) as ledger, rig.redis() as client:
+        await rig.give(ledger, 1, 1000)
+        ledger._owners = {0: "a worker that is no more"}
+        await client.flushall()
+        asked = [rig.do(ledger, Operation.REDEEM, 1, points=1) for _ in range(20)]
+        assert {reply.outcome for reply in await asyncio.gather(*asked)} == {Outcome.APPROVED}
+        ledger._owners = {0: "a worker that is no more"}
+        await client.flushall()
+        lost = asyncio.create_task(rig.do(ledger, Operation.REDEEM, 1, points=1))
+        while ledger._partitions[0].serving:
+            await asyncio.sleep(0)
+        assert (await rig.do(ledger, Operation.REDEEM, 1, points=1)).outcome == Outcome.APPROVED
+        assert (await lost).outcome == Outcome.APPROVED
 
 
 async def test_garbage_in_an_account_is_replaced_by_the_truth(rig: Rig) -> None:
