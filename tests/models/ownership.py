@@ -45,7 +45,8 @@ class Rules:
     durable: bool = True
     #: waiting_room.py: the truth is read only while nothing of the account is under way.
     quiet_truth: bool = True
-    #: Without Redis, what rests on the owner's memory alone leaves after PostgreSQL confirmed the ownership.
+    #: Without Redis, what rests on the owner's memory alone leaves while PostgreSQL confirms the ownership. The product
+    #: takes what PostgreSQL said up to `lease_s` ago for that (`Committer.expect_lease`); the model knows no time.
     confirmed_standby: bool = True
     #: Without Redis, a new owner waits until the former one cannot believe any more that it is still the owner.
     lease: bool = True
