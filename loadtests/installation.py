@@ -6,7 +6,7 @@ Like every user of the command line it knows nothing of what is inside.
 from __future__ import annotations
 
 import atexit
-import datetime
+import datetime as dt
 import http.client
 import ipaddress
 import json
@@ -346,7 +346,7 @@ def _make_certificate(certificate_file: Path, key_file: Path) -> None:
         return
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Tillwire load test")])
-    now = datetime.datetime.now(datetime.UTC)
+    now = dt.datetime.now(dt.UTC)
     hosts = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address(_LOOPBACK))]
     certificate = (
         x509.CertificateBuilder()
@@ -354,8 +354,8 @@ def _make_certificate(certificate_file: Path, key_file: Path) -> None:
         .issuer_name(name)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(days=_CERTIFICATE_DAYS))
+        .not_valid_before(now - dt.timedelta(hours=1))
+        .not_valid_after(now + dt.timedelta(days=_CERTIFICATE_DAYS))
         .add_extension(x509.SubjectAlternativeName(hosts), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .sign(key, hashes.SHA256())

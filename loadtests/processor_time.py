@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 _PROC = Path("/proc")
-# Positions in /proc/PID/stat behind the command's name: state, parent, then own user and system time, then that of children
-# that have ended and were waited for.
+# Positions in /proc/PID/stat behind the command's name: state, parent, and four times: user and system time of its own
+# and of its children that have ended.
 _STATE, _PARENT, _TIMES = 0, 1, slice(11, 15)
 
 

@@ -49,6 +49,6 @@ def ean13_numbers(first12: str, count: int) -> list[str]:
 
 
 def numbered_card(number: int) -> Card:
-    """Return a card made of a number below 10^11: an EAN-13 of the range 2, which GS1 leaves to the stores themselves."""
+    """Return the card of a number below 10^11: an EAN-13 of the range 2, which GS1 leaves to the stores themselves."""
     first12 = f"2{number:011d}"
     return Card(CardKind.EAN13, first12 + tokens.ean13_check_digit(first12))

@@ -33,7 +33,7 @@ _QUEUED = 2
 _ACTIVE = 1
 _ACCOUNT_COLUMNS = ("account_id", "seq", "link", "balance", "held", "owed", "due_ms", "state")
 _CARD_COLUMNS = ("token", "account_id", "kind", "masked", "status")
-# Of no use to anybody who does not know where in a row they stand: COPY wants numbers, the writer hands over a text.
+# Where a row has its moves: as the text of an array, while COPY wants the numbers.
 _MOVES = 19
 
 
@@ -64,9 +64,9 @@ class Plan:
 
 
 def fill(postgres_url: str, plan: Plan, progress: Callable[[int], None]) -> None:
-    """Create the accounts 1 .. `plan.accounts`, account i with `numbered_card(i - 1)`; `progress` is told how many are there.
+    """Create the accounts 1 .. `plan.accounts`, account i with `numbered_card(i - 1)`.
 
-    Raises what asyncpg raises; what was committed until then stays.
+    `progress` is told how many there are. Raises what asyncpg raises; what was committed until then stays.
     """
     done = 0
     # Started anew and not forked, so that this process may have threads and connections.
@@ -134,7 +134,8 @@ class _Maker:
             account, card = number + 1, numbered_card(number)
             canonical = card.token or ""
             token = token_hash(canonical, plan.token_key)
-            batch = specimens[number % len(specimens)].copy(account, token, _new_id)
+            specimen = specimens[number % len(specimens)]
+            batch = specimen.copy(account, token, _ids(number, plan.accounts, specimen.requests))
             cards.append((token, account, int(CardKind.EAN13), tokens.masked(canonical), _ACTIVE))
             accounts.extend(_account_rows(batch))
             entries.extend(_entry_rows(batch))
@@ -167,8 +168,17 @@ def _make(first: int) -> int:
     return _maker.make(first)
 
 
-def _new_id() -> bytes:
-    return os.urandom(16)
+def _ids(number: int, accounts: int, count: int) -> Iterator[bytes]:
+    """Yield random request ids of one account, each from a part of all ids that is its own.
+
+    So all of them together lie anywhere, and yet they come in the order of their index, which COPY then fills in a
+    fraction of the time.
+    """
+    first, step = (number << 64) // accounts, 2**64 // (accounts * count)
+    dice = os.urandom(16 * count)
+    for at in range(count):
+        own = dice[16 * at : 16 * at + 16]
+        yield (first + at * step + int.from_bytes(own[:8], "big") % step).to_bytes(8, "big") + own[8:]
 
 
 def _account_rows(batch: Batch) -> Iterator[tuple[Any, ...]]:

@@ -1,4 +1,4 @@
-"""What an account of a load test has lived through: purchases of different sizes and days. Pure, the same every time."""
+"""What an account of a load test has lived through: purchases of different sizes and days. The same every time."""
 
 from __future__ import annotations
 
@@ -25,8 +25,9 @@ _PAIR_MS = 600_000
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One request of an account's past: EARN on `amount`, whose points last until `expiry_day` (0 = for ever), or
-    REDEEM of `points`. Points and money are minor units, `at_ms` is milliseconds and `expiry_day` days since 1970.
+    """One request of the past: EARN on `amount`, whose points last until `expiry_day` (0 = ever), or REDEEM of `points`.
+
+    Points and money are minor units, `at_ms` is milliseconds and `expiry_day` days since 1970.
     """
 
     op: Message

@@ -1,8 +1,8 @@
-"""One account whose past the product's own scripts have decided, and its copies: own number, card, ids, links, seals."""
+"""One account whose past the product's own scripts have decided, and its copies, whose links and seals are their own."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,7 +47,7 @@ class Specimen:
         self._results = decided.results
         (self._change,) = decided.changes
         self._state: list[Any] = unpack(self._change[-1])
-        self.entries = sum(len(result[_ENTRIES]) for result in self._results)
+        self.requests = len(self._results)
 
     @classmethod
     async def live(cls, steps: Sequence[Step], origin: Origin, writer: EntryWriter, store: StandbyStore) -> Specimen:
@@ -59,15 +59,16 @@ class Specimen:
         decided = await store.decide(_PARTITION, _HEAD, 0, [_ACCOUNT], [0, terms, loads, items])
         return cls(decided, writer)
 
-    def copy(self, account: int, token: bytes, new_id: Callable[[], bytes]) -> Batch:
-        """Return what is journaled when this past is the account's own, `new_id` giving its requests their ids."""
+    def copy(self, account: int, token: bytes, ids: Iterable[bytes]) -> Batch:
+        """Return what is journaled when this past is an account's own: with its 16-byte card token and request ids."""
+        new_ids = iter(ids)
         link, results, ring = 0, [], []
         for result in self._results:
             entries = []
             for entry in result[_ENTRIES]:
                 own = [*entry]
                 if own[_REQUEST]:
-                    own[_REQUEST] = new_id()
+                    own[_REQUEST] = next(new_ids)
                     ring.append([own[_REQUEST], own[0]])
                 link = own[_LINK] = next_link(link, own)
                 entries.append(own)
