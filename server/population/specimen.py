@@ -47,6 +47,7 @@ class Specimen:
         self._writer = writer
         self._results = decided.results
         (self._change,) = decided.changes
+        self._state: list[Any] = unpack(self._change[-1])
         self.requests = len(self._results)
 
     @classmethod
@@ -75,17 +76,16 @@ class Specimen:
             own = [account if value == _ACCOUNT else value for value in result]
             own[_ENTRIES] = entries
             results.append(own)
-        _, _, _, seq, _, balance, held, owed, due_ms, state = self._change
-        own_state = _state_of(state, account, token, ring[-RING_MAX:])
-        change = (account, 0, 0, seq, link, balance, held, owed, due_ms, own_state)
+        _, _, _, seq, _, balance, held, owed, due_ms, _ = self._change
+        state = self._state_of(account, token, ring[-RING_MAX:])
+        change = (account, 0, 0, seq, link, balance, held, owed, due_ms, state)
         return self._writer.journaling([Decided(1, results, [change])]).batch
 
-
-def _state_of(packed: bytes, account: int, token: bytes, ring: list[Any]) -> bytes:
-    """Return a packed state as that of another account, with a card and the requests that it remembers."""
-    state = unpack(packed)
-    state[ACCOUNT], state[TOKENS], state[RING] = account, [[token, _ACTIVE]], ring
-    return pack(state)
+    def _state_of(self, account: int, token: bytes, ring: list[Any]) -> bytes:
+        """Return the packed state of a copy with its card and the requests that it remembers."""
+        state = [*self._state]
+        state[ACCOUNT], state[TOKENS], state[RING] = account, [[token, _ACTIVE]], ring
+        return pack(state)
 
 
 def _asked(step: Step, origin: Origin, number: int) -> tuple[Any, ...]:
