@@ -79,7 +79,7 @@ class Partition:
     @property
     def here(self) -> bool:
         """Return whether submissions should come to this worker: it serves, or tries to go on serving."""
-        return self.serving or (self._keeping is not _Keeping.NOTHING and not self._handing_over)
+        return (self._pipeline is not None or self._keeping is not _Keeping.NOTHING) and not self._handing_over
 
     @property
     def standby(self) -> bool:

@@ -104,6 +104,16 @@ class ServerConnection:
         self._reconnect_after_ms = 0
 
     @property
+    def frame_under_way(self) -> bool:
+        """Whether a frame has begun and is not complete, so that `next_deadline_ms` may be nearer than before."""
+        return self._frame_began_ms is not None
+
+    @property
+    def wants_flush(self) -> bool:
+        """Whether `data_to_send` has something, or the socket is to be closed."""
+        return bool(self._out) or self.state is _CLOSED
+
+    @property
     def closed(self) -> bool:
         """Whether nothing more is read or queued: send what is queued, then close the socket."""
         return self.state is _CLOSED

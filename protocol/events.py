@@ -1,6 +1,7 @@
 """What a connection tells the code around it; decoded answers and errors of the client are the messages themselves."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from protocol.messages import AnswerMessage, ErrorMessage
 from protocol.requests import Request
@@ -23,8 +24,7 @@ class Authenticated:
     terminal_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class RequestReceived:
+class RequestReceived(NamedTuple):
     """Server: decide it and answer by `send_answer` or `send_error`; `fingerprint` is 8 bytes of digest."""
 
     request: Request

@@ -70,9 +70,8 @@ class Session(asyncio.Protocol):
         events = connection.receive_data(data, now_ms)
         if events:
             self._take(events)
-        deadline_ms = connection.next_deadline_ms()
-        if deadline_ms is not None and deadline_ms < self.due_tick * self._reception.limits.tick_ms:
-            self._reception.wheel.schedule(self, deadline_ms)
+        if connection.frame_under_way:
+            self._watch_time()
 
     def eof_received(self) -> None:
         """Take note that the register closed; what is in flight goes on without it."""
@@ -114,17 +113,18 @@ class Session(asyncio.Protocol):
                 )
             elif isinstance(event, Closed):
                 self._ended(event)
-        self._flush_soon()
+        if self._connection.wants_flush:
+            self._flush_soon()
 
     def _request(self, event: RequestReceived, at: Moment) -> None:
         reception = self._reception
         terminal = self.terminal
         assert terminal is not None  # noqa: S101 - requests come after WELCOME
-        request = event.request
+        request, fingerprint = event
         pending = Pending(
             self, int(request.op), at.monotonic, reception.metrics, reception.room, reception.system_clock
         )
-        reception.dispatcher.dispatch(request, event.fingerprint, terminal, pending, at)
+        reception.dispatcher.dispatch(request, fingerprint, terminal, pending, at)
 
     async def _sign_on(self, code: str) -> None:
         """Challenge a known terminal with its credentials and an unknown one with decoys, after the same look-up."""
