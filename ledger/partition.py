@@ -96,6 +96,11 @@ class Partition:
         """Return how many submissions wait to be decided."""
         return len(self._kept) + (self._pipeline.backlog if self._pipeline else 0)
 
+    @property
+    def full(self) -> bool:
+        """Return whether this worker decides it and has too much to do."""
+        return self._pipeline is not None and self._pipeline.full
+
     def submit(self, submission: Submission) -> None:
         """Take a submission or refuse it at once."""
         if self._services.pulse.silent:

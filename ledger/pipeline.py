@@ -68,6 +68,11 @@ class Pipeline:
         return len(self._queue) + len(self._waiting_room)
 
     @property
+    def full(self) -> bool:
+        """Return whether a submission would be refused as BUSY."""
+        return len(self._queue) + len(self._waiting_room) >= self._limits.queue_requests_max
+
+    @property
     def wanted_elsewhere(self) -> bool:
         """Return whether the worker that this partition belongs to by plan asks for it."""
         return self._committer.wanted_elsewhere
@@ -93,7 +98,7 @@ class Pipeline:
 
     def submit(self, submission: Submission) -> None:
         """Take a submission, or refuse it as BUSY when too many wait already."""
-        if len(self._queue) + len(self._waiting_room) >= self._limits.queue_requests_max:
+        if self.full:
             self._committer.refuse(submission, Refusal.BUSY)
         else:
             self.enqueue(submission)

@@ -40,6 +40,12 @@ class BadRequest:
     text: str
 
 
+class TurnedAway(NamedTuple):
+    """Server: a request that was answered BUSY without being read; to be counted."""
+
+    op: int
+
+
 @dataclass(frozen=True, slots=True)
 class PingReceived:
     """Server: a heartbeat, answered already."""
@@ -85,5 +91,5 @@ class Closed:
     reconnect_after_ms: int = 0
 
 
-ServerEvent = HelloReceived | Authenticated | RequestReceived | BadRequest | PingReceived | Closed
+ServerEvent = HelloReceived | Authenticated | RequestReceived | BadRequest | TurnedAway | PingReceived | Closed
 ClientEvent = Welcomed | AnswerMessage | ErrorMessage | PongReceived | Draining | Closed

@@ -90,6 +90,11 @@ class Dispatcher:
         self._in_force: dict[int, _InForce] = {}
         self._draining_retry_ms: int | None = None
 
+    @property
+    def busy_retry_after_ms(self) -> int:
+        """When a register shall come again that was told BUSY."""
+        return self._limits.busy_retry_after_ms
+
     def drain(self, retry_after_ms: int) -> None:
         """Refuse every further request as BUSY: it was not executed, another worker or a restarted one will do it."""
         self._draining_retry_ms = retry_after_ms

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 
 from ledger.programme import Terminal
-from protocol.codes import Goodbye
+from protocol.codes import ErrorCode, Goodbye
 from protocol.connection import ServerConnection, State
-from protocol.events import Authenticated, BadRequest, Closed, HelloReceived, RequestReceived, ServerEvent
+from protocol.events import Authenticated, BadRequest, Closed, HelloReceived, RequestReceived, ServerEvent, TurnedAway
 from server.registers.dispatch import Moment
 from server.registers.pending import Pending
 from server.registers.reception import Reception
@@ -67,7 +67,7 @@ class Session(asyncio.Protocol):
         """Take bytes in any chunks; everything that they complete is dispatched at once."""
         now_ms = self._reception.clock.now_ms()
         connection = self._connection
-        events = connection.receive_data(data, now_ms)
+        events = connection.receive_data(data, now_ms, self._reception.busy_after_ms)
         if events:
             self._take(events)
         if connection.frame_under_way:
@@ -102,6 +102,8 @@ class Session(asyncio.Protocol):
                     system = self._reception.system_clock
                     at = Moment(system.now_ms(), system.monotonic_s())
                 self._request(event, at)
+            elif type(event) is TurnedAway:
+                self._reception.metrics.refused(event.op, ErrorCode.BUSY)
             elif isinstance(event, HelloReceived):
                 self._reception.spawn("sign-on", self._sign_on(event.terminal_id))
             elif isinstance(event, Authenticated):
