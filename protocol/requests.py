@@ -7,6 +7,7 @@ code or by `protocol.messages.decode`; only the latter checks types and ranges.
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from operator import attrgetter
 from typing import Any, ClassVar, Final, NamedTuple, Self
 
 import msgpack
@@ -98,6 +99,13 @@ def _block_reason(value: Any, name: str, request_id: bytes) -> int:
     return uint(value, name, request_id, 0, max(BlockReason))
 
 
+def _reader_of(names: list[str]) -> Callable[[Any], Fields]:
+    """Return what reads the attributes of these names as one tuple; for several that is a single call."""
+    if len(names) > 1:
+        return attrgetter(*names)
+    return lambda request: tuple([getattr(request, name) for name in names])
+
+
 @dataclass(slots=True, unsafe_hash=True)
 class Request:
     """What every request carries: its id (16 bytes, made by the register), how long it may wait (0 = default), a card.
@@ -107,10 +115,14 @@ class Request:
 
     op: ClassVar[Message]
     layout: ClassVar[Layout] = ()
+    _tail_of: ClassVar[Callable[[Any], Fields]]
 
     request_id: bytes
     ttl_ms: int
     card: Card
+
+    def __init_subclass__(cls) -> None:
+        cls._tail_of = staticmethod(_reader_of([name for name, _ in cls.layout]))
 
     @classmethod
     def from_fields(cls, fields: Fields) -> Self:
@@ -124,7 +136,7 @@ class Request:
         for name, read in cls.layout:
             tail.append(read(fields[at], name, request_id))
             at += 1
-        return cls(request_id, ttl_ms, card, *tail)
+        return cls(request_id, ttl_ms, card, *tail)  # type: ignore[call-arg]
 
     @classmethod
     def _missing(cls, fields: Fields) -> Malformed:
@@ -134,7 +146,7 @@ class Request:
 
     def tail(self) -> Fields:
         """Return the fields after the card as they go over the wire."""
-        return tuple([getattr(self, name) for name, _ in self.layout])
+        return self._tail_of(self)
 
     def identity(self) -> Fields:
         """Return the fields after the card that make two requests with one id the same request."""
