@@ -136,7 +136,7 @@ class Request:
         for name, read in cls.layout:
             tail.append(read(fields[at], name, request_id))
             at += 1
-        return cls(request_id, ttl_ms, card, *tail)  # type: ignore[call-arg]
+        return cls(request_id, ttl_ms, card, *tail)
 
     @classmethod
     def _missing(cls, fields: Fields) -> Malformed:
@@ -146,7 +146,7 @@ class Request:
 
     def tail(self) -> Fields:
         """Return the fields after the card as they go over the wire."""
-        return self._tail_of(self)
+        return type(self)._tail_of(self)
 
     def identity(self) -> Fields:
         """Return the fields after the card that make two requests with one id the same request."""
