@@ -110,19 +110,20 @@ def _reader_of(names: list[str]) -> Callable[[Any], Fields]:
 class Request:
     """What every request carries: its id (16 bytes, made by the register), how long it may wait (0 = default), a card.
 
-    A subclass names its code in `op`, and in `layout` the fields after the card in wire order with the check of each.
+    A subclass names its code in `op`, and in `layout` the fields after the card in wire order with the check of each;
+    `own_fields` reads these of a request.
     """
 
     op: ClassVar[Message]
     layout: ClassVar[Layout] = ()
-    _tail_of: ClassVar[Callable[[Any], Fields]]
+    own_fields: ClassVar[Callable[[Any], Fields]]
 
     request_id: bytes
     ttl_ms: int
     card: Card
 
     def __init_subclass__(cls) -> None:
-        cls._tail_of = staticmethod(_reader_of([name for name, _ in cls.layout]))
+        cls.own_fields = staticmethod(_reader_of([name for name, _ in cls.layout]))
 
     @classmethod
     def from_fields(cls, fields: Fields) -> Self:
@@ -146,7 +147,7 @@ class Request:
 
     def tail(self) -> Fields:
         """Return the fields after the card as they go over the wire."""
-        return type(self)._tail_of(self)
+        return type(self).own_fields(self)
 
     def identity(self) -> Fields:
         """Return the fields after the card that make two requests with one id the same request."""
