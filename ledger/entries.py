@@ -84,7 +84,7 @@ class EntryWriter:
         return journaling
 
     def _add(self, batch: Batch, result: Sequence[Any]) -> bytes:
-        _, outcome, points, earned, balance, detail, entries, _, _, account = result[:10]
+        _, outcome, points, earned, balance, detail, entries, account, _ = result
         memo = Memo.unpacked(next((e[21] for e in reversed(entries) if e[21]), False))
         answer = b""
         for entry in entries:

@@ -160,8 +160,8 @@ class HotStore:
 
     async def states(
         self, partition: int, accounts: Sequence[int]
-    ) -> tuple[PartitionHead | None, dict[int, tuple[int, Any]]]:
-        """Return the partition's head, and link and state array of each account that is present and valid."""
+    ) -> tuple[PartitionHead | None, dict[int, tuple[int, bytes]]]:
+        """Return the partition's head, and link and packed state of each account that is present and valid."""
         keys = [partition_keys(partition)[0], *(_account_key(partition, account) for account in accounts)]
         head_text, *values = await self._guard(self._redis.mget(keys))
         if head_text is None:
@@ -169,7 +169,7 @@ class HotStore:
         head = PartitionHead(*(int(part) for part in head_text.split(b":")))
         generation = head.generation.to_bytes(4, "big")
         return head, {
-            account: (int.from_bytes(value[4:10], "big"), unpack(value[10:]))
+            account: (int.from_bytes(value[4:10], "big"), value[10:])
             for account, value in zip(accounts, values, strict=True)
             if value is not None and value[:4] == generation
         }
