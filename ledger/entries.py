@@ -31,14 +31,6 @@ class Memo:
     new_card_kind: int = 0
     new_card_masked: str = ""
 
-    @classmethod
-    def of(cls, submission: Submission) -> Memo:
-        """Return the memo of a request."""
-        s = submission
-        return cls(
-            s.fingerprint, s.network_id, s.currency, s.reference, s.limited_day, s.new_token_kind, s.new_token_masked
-        )
-
     def packed(self) -> bytes:
         """Return the memo as the opaque bytes that Lua passes on."""
         return pack((self.fingerprint, self.network_id, self.currency, self.reference, self.limited_day,
@@ -51,6 +43,14 @@ class Memo:
             return _NO_MEMO
         fingerprint, network_id, currency, reference, limited_day, kind, masked = unpack(blob)
         return cls(fingerprint, network_id, currency.decode(), reference.decode(), limited_day, kind, masked.decode())
+
+
+def memo_of(submission: Submission) -> bytes:
+    """Return the packed memo of a request, as `Memo.packed` does, without making one."""
+    s = submission
+    return pack(
+        (s.fingerprint, s.network_id, s.currency, s.reference, s.limited_day, s.new_token_kind, s.new_token_masked)
+    )
 
 
 _NO_MEMO = Memo(b"", 0, "", "")
@@ -84,7 +84,7 @@ class EntryWriter:
         return journaling
 
     def _add(self, batch: Batch, result: Sequence[Any]) -> bytes:
-        _, outcome, points, earned, balance, detail, entries, _, _, account = result[:10]
+        _, outcome, points, earned, balance, detail, entries, account, _ = result
         memo = Memo.unpacked(next((e[21] for e in reversed(entries) if e[21]), False))
         answer = b""
         for entry in entries:

@@ -11,20 +11,19 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
 import asyncpg
-import msgpack
 
 from ledger.decision import Decider
 from ledger.entries import EntryWriter, Memo, next_link
-from ledger.hot_store import Decided, pack
+from ledger.hot_store import Decided
 from ledger.journal.writer import Batch
 from ledger.operations import Operation
 from ledger.programme import Programme
-from ledger.states import first_state
+from ledger.states import State, first_state
 from protocol import tokens
 from protocol.codes import CardKind
 from server.registers.answers import AnswerRenderer
@@ -124,7 +123,7 @@ class _Kind:
 
     def __init__(self, opening: Opening, *purchases: int) -> None:
         decider = Decider()
-        state: list[Any] = msgpack.unpackb(first_state(0, [(b"t" * 16, _ACTIVE)]), raw=True)
+        packed = first_state(0, [(b"t" * 16, _ACTIVE)])
         self._results: list[list[Any]] = []
         today = opening.now_ms // _DAY_MS
         memo = Memo(bytes(8), opening.network_id, CURRENCY, "opening").packed()
@@ -137,10 +136,10 @@ class _Kind:
                     today, True, True, True, 0, amount, -1, False, False, 0, -1, today, expiry_day, False, 0, False,
                     memo, opening.now_ms,
                 ]  # fmt: skip
-                result, state = decider.decide(state, asked, list(RULES.terms))
+                result, packed = decider.decide(packed, asked, RULES.terms)
                 self._results.append(result)
-        self._state = state
-        ends = [lot[1] for lot in state[6] if lot[1]]
+        self._state = State.unpacked(packed)
+        ends = [until for _, until, _, _ in self._state.lots if until]
         self._due_ms = (min(ends) + 1) * _DAY_MS if ends else 0
 
     def decided(self, account: int, token: bytes) -> Decided:
@@ -153,11 +152,12 @@ class _Kind:
                 own = [*entry[:2], request_id, *entry[3:]]
                 link = next_link(link, own)
                 entries.append([*own, link])
-                ring.append([request_id, own[0]])
-            results.append([*result[:6], entries, *result[7:], account])
-        state = [account, *self._state[1:]]
-        state[8], state[9] = [[token, _ACTIVE]], ring
-        change = (account, 0, 0, state[1], link, state[3], state[4], state[5], self._due_ms, pack(state))
+                ring.append(request_id)
+            results.append([*result[:6], entries, account, result[8]])
+        state = replace(self._state, account=account, tokens={token: _ACTIVE}, ring=ring)
+        change = (
+            account, 0, 0, state.seq, link, state.balance, state.held, state.owed, self._due_ms, state.packed(),
+        )  # fmt: skip
         return Decided(1, results, [change])
 
 

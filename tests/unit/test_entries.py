@@ -3,9 +3,11 @@
 import pytest
 
 from ledger.clock import SystemClock
-from ledger.entries import Memo, continuous, next_link, seal
+from ledger.entries import Memo, continuous, memo_of, next_link, seal
 from ledger.greetings import Greetings, encrypt
 from ledger.hot_store import Decided
+from ledger.operations import Operation
+from ledger.submission import Refusal, Submission
 
 
 def decided(*changes: tuple[int, int, int]) -> Decided:
@@ -56,6 +58,26 @@ def test_a_memo_survives_its_way_through_lua() -> None:
     memo = Memo(b"\xff" * 8, 3, "EUR", "Bön №5", 20000, 1, "…15")
     assert Memo.unpacked(memo.packed()) == memo
     assert Memo.unpacked(False) == Memo(b"", 0, "", "")
+
+
+def test_a_request_packs_its_memo_as_the_memo_packs_itself() -> None:
+    memo = Memo(b"\xff" * 8, 3, "EUR", "Bön №5", 20000, 1, "…15")
+    submission = Submission(
+        op=Operation.REPLACE, request_id=b"i" * 16, token=b"t" * 16, terminal_id=1, partner_id=1, network_id=3,
+        fingerprint=memo.fingerprint, terms=(), deadline=0.0, reply_to=Nobody(), currency="EUR", reference="Bön №5",
+        limited_day=20000, new_token_kind=1, new_token_masked="…15",
+    )  # fmt: skip
+    assert memo_of(submission) == memo.packed()
+
+
+class Nobody:
+    """Waits for no answer."""
+
+    def answer(self, request_id: bytes, body: bytes, *, replayed: bool) -> None:
+        raise AssertionError
+
+    def refuse(self, request_id: bytes, refusal: Refusal, retry_after_ms: int) -> None:
+        raise AssertionError
 
 
 class Names:
