@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ledger.entries import next_link, seal
-from ledger.hot_store import unpack
+from ledger.hot_store import pack, unpack
 from ledger.operations import Operation
 from ledger.states import RING_MAX, State
 
@@ -52,11 +52,15 @@ class AccountAudit:
             raise BadRow(self.account, entry["seq"], f"follows entry {self.seq}: the journal has a gap")
         self.seq = entry["seq"]
         self._check_sums(entry)
-        self._move(entry)
-        self._remember(entry)
-        self.link = next_link(self.link, _linked(entry))
+        moves = self._moves(entry)
+        self._move(entry, moves)
+        self._remember(entry, moves)
+        self.link = next_link(self.link, _linked(entry, moves))
         self._expect("link", self.link, entry["link"])
         sealed = (
+            self.account,
+            self.seq,
+            self.link,
             entry["network_id"],
             entry["until_ms"],
             entry["currency"],
@@ -64,7 +68,7 @@ class AccountAudit:
             entry["fingerprint"],
             entry["answer"],
         )
-        if seal(self._seal_key, self.account, self.seq, self.link, sealed) != entry["seal"]:
+        if seal(self._seal_key, sealed) != entry["seal"]:
             raise BadRow(
                 self.account, self.seq, "the seal does not fit: the row was altered, or the seal key is another"
             )
@@ -113,8 +117,8 @@ class AccountAudit:
             expected = min(hold_ms, lot_ms)
             self._expect("the account's due_ms", None if expected == _NEVER_MS else expected, due_ms)
 
-    def _remember(self, entry: Entry) -> None:
-        request_id, moves = entry["request_id"], entry["moves"]
+    def _remember(self, entry: Entry, moves: Sequence[int]) -> None:
+        request_id = entry["request_id"]
         if request_id is not None:
             self._ring.append(request_id)
             self._requests += 1
@@ -135,8 +139,13 @@ class AccountAudit:
         if entry["op"] != Operation.EXPIRE_LOTS:
             self._expect("points", entry["earned"] - entry["spent"] + entry["owed"], entry["points"])
 
-    def _move(self, entry: Entry) -> None:
-        moves = entry["moves"]
+    def _moves(self, entry: Entry) -> list[int]:
+        moves = _canonical(entry["moves"])
+        if not isinstance(moves, list) or len(moves) % 4 or not all(type(number) is int for number in moves):
+            raise BadRow(self.account, self.seq, "the moves between lots cannot be read")
+        return moves
+
+    def _move(self, entry: Entry, moves: Sequence[int]) -> None:
         free_sum = held_sum = 0
         for i in range(0, len(moves), 4):
             lot = self.lots.setdefault((moves[i], moves[i + 1]), [0, 0])
@@ -154,13 +163,13 @@ class AccountAudit:
             raise BadRow(self.account, self.seq, f"{what} should be {expected}, is {found}")
 
 
-def _linked(entry: Entry) -> list[Any]:
+def _linked(entry: Entry, moves: list[int]) -> list[Any]:
     """Return the fields that the link covers, in the order of ledger/lua/entry.lua."""
     return [
         entry["seq"], entry["op"], _or_false(entry["request_id"]), entry["terminal_id"], entry["points"], entry["held"],
         entry["owed"], entry["balance_after"], entry["held_after"], entry["owed_after"], entry["spent"],
         entry["earned"], entry["refunded"], entry["amount"], entry["eligible"], _or_false(entry["target"]),
-        entry["moves"], entry["at_ms"], entry["sale_ms"], entry["rate_bp"], _cards(entry["cards"]),
+        moves, entry["at_ms"], entry["sale_ms"], entry["rate_bp"], _cards(entry["cards"]),
     ]  # fmt: skip
 
 
@@ -170,7 +179,13 @@ def _or_false(value: bytes | None) -> bytes | bool:
 
 def _cards(packed: bytes | None) -> Any:
     """Return the changes of cards; none are stored as null, so anything else that says so was put there."""
+    return [] if packed is None else (_canonical(packed) or False)
+
+
+def _canonical(packed: bytes) -> Any:
+    """Return what was packed, or False: the same values in other bytes are not what was journaled."""
     try:
-        return [] if packed is None else (unpack(packed) or False)
-    except ValueError:
+        value = unpack(packed)
+        return value if pack(value) == packed else False
+    except (ValueError, TypeError):
         return False

@@ -7,11 +7,12 @@ from dataclasses import fields, replace
 from typing import Any
 
 import asyncpg
+import msgpack
 import pytest
 import redis.asyncio as redis
 
 from ledger.audit import BadRow
-from ledger.hot_store import HotStore
+from ledger.hot_store import HotStore, unpack
 from ledger.journal.writer import Writer
 from ledger.ledger import Ledger
 from ledger.operations import Operation
@@ -149,16 +150,20 @@ async def test_an_altered_column_of_any_entry_is_found_and_named(
 
 async def test_sums_that_agree_with_each_other_do_not_deceive(journal: asyncpg.Connection, journal_url: str) -> None:
     """Somebody raises an entry in every column that its sums are made of: what chains the entries gives it away."""
+    moves = await journal.fetchval("SELECT moves FROM entry WHERE seq = 1 AND account_id = 2")
+    start, until, free, held = unpack(moves)
     await journal.execute(
         "UPDATE entry SET points = points + 5, earned = earned + 5, balance_after = balance_after + 5,"
-        " moves = ARRAY[moves[1], moves[2], moves[3] + 5, moves[4]] WHERE seq = 1 AND account_id = 2"
+        " moves = $1 WHERE seq = 1 AND account_id = 2",
+        msgpack.packb([start, until, free + 5, held]),
     )
     try:
         bad = await found(journal_url)
     finally:
         await journal.execute(
             "UPDATE entry SET points = points - 5, earned = earned - 5, balance_after = balance_after - 5,"
-            " moves = ARRAY[moves[1], moves[2], moves[3] - 5, moves[4]] WHERE seq = 1 AND account_id = 2"
+            " moves = $1 WHERE seq = 1 AND account_id = 2",
+            moves,
         )
     assert (bad.account, bad.seq) == (2, 1)
     assert "link" in str(bad)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -20,7 +20,6 @@ import asyncpg
 from ledger.decision import Decider
 from ledger.entries import EntryWriter, Memo, next_link
 from ledger.hot_store import Decided
-from ledger.journal.writer import Batch
 from ledger.operations import Operation
 from ledger.programme import Programme
 from ledger.states import State, first_state
@@ -113,8 +112,8 @@ def make_rows(opening: Opening, first: int, end: int) -> Rows:
         token = token_hash(card.token, opening.token_key)
         batch = writer.journaling([kinds[number % len(kinds)].decided(account, token)]).batch
         rows.cards.append((token, account, int(CardKind.EAN13), tokens.masked(card.token), _ACTIVE))
-        rows.accounts.extend(_account_rows(batch))
-        rows.entries.extend(_entry_rows(batch))
+        rows.accounts.extend(batch.account_records())
+        rows.entries.extend(batch.entry_records())
     return rows
 
 
@@ -159,19 +158,6 @@ class _Kind:
             account, 0, 0, state.seq, link, state.balance, state.held, state.owed, self._due_ms, state.packed(),
         )  # fmt: skip
         return Decided(1, results, [change])
-
-
-def _account_rows(batch: Batch) -> Iterator[tuple[Any, ...]]:
-    for account, _, _, seq, link, balance, held, owed, due_ms, state in batch.accounts.values():
-        yield account, seq, link, balance, held, owed, due_ms or None, state
-
-
-def _entry_rows(batch: Batch) -> Iterator[tuple[Any, ...]]:
-    # The writer hands moves over as the text of an array; COPY wants the numbers.
-    moves_at = 19
-    for row in batch.entries:
-        moves = [int(number) for number in row[moves_at][1:-1].split(",") if number]
-        yield (*row[:moves_at], moves, *row[moves_at + 1 :])
 
 
 def _now_ms() -> int:
