@@ -1,4 +1,4 @@
-"""The engines of `tillwire up`: started unless a setting names them, under one folder that one process owns."""
+"""The engines of `up` and `engines`: started unless a setting names them, under one folder that one process owns."""
 
 import contextlib
 import fcntl
@@ -26,7 +26,7 @@ from server.settings import Settings
 _LOCK_FILE = "lock"
 _LOCK_TRIES = 10
 _LOCK_POLL_S = 0.02
-# For commands that are run beside `tillwire up`; mode 0600, because of the passwords.
+# For commands that are run beside these engines; mode 0600, because of the passwords.
 _URLS_FILE = "urls.json"
 
 
@@ -38,6 +38,11 @@ class Engine(Protocol):
     @property
     def label(self) -> str:
         """Program and version."""
+        ...
+
+    @property
+    def pid(self) -> int:
+        """Pid of its first process."""
         ...
 
     @property
@@ -116,6 +121,10 @@ class EmbeddedEngines:
         """Whether any engine was started here and not stopped."""
         return bool(self._running)
 
+    def pids(self) -> dict[str, int]:
+        """Return the pid of each engine that was started here, by the setting of its URL."""
+        return {slot.url_setting: self._running[slot.name].pid for slot in self._slots if slot.name in self._running}
+
     def revive(self) -> list[str]:
         """Start every engine that has died again, on its port and data, and return their names."""
         dead = [(name, engine) for name, engine in self._running.items() if not engine.alive]
@@ -188,7 +197,7 @@ def _lock_patiently(lock: int) -> None:
 
 
 def attached(settings: Settings) -> Settings:
-    """Return settings whose missing URLs are those of the `tillwire up` that uses `data_dir`, if one runs now."""
+    """Return settings whose missing URLs are those of the embedded engines that use `data_dir`, if some run now."""
     folder = settings.data_dir.absolute()
     try:
         lock = os.open(folder / _LOCK_FILE, os.O_RDONLY)
