@@ -26,7 +26,10 @@ def write_page(report: Report, page: Path, picture: Path) -> None:
 def section(report: Report) -> str:
     """Return what stands between the markers."""
     machine = report.machine
-    made = (made,)
+    made = (
+        f"A {report.mode} run on {machine.date[:16].replace('T', ' ')} UTC, git `{machine.git_commit}`: "
+        f"{machine.sentence}. Load of the machine {machine.load_before:g} before, {machine.load_after:g} after."
+    )
     lines = [
         "<!-- Written by `make bench BENCH_ARGS=--write-docs`; changes by hand are lost. -->",
         "",
