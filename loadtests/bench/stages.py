@@ -46,7 +46,7 @@ class Bench:
         self.say = say
         self.figures = Figures()
         self._populated = False
-        self._serving: dict[str, str] | None = None
+        self._serving: tuple[bool, dict[str, str]] | None = None
 
     @property
     def quick(self) -> bool:
@@ -61,13 +61,13 @@ class Bench:
             self._populated = True
         return self.installation
 
-    def serve(self, **settings: str) -> Installation:
+    def serve(self, *, tls: bool = False, **settings: str) -> Installation:
         """Have the server running with these settings (and no others) on the accounts; return the installation."""
         self.populate()
-        if self._serving != settings:
+        if self._serving != (tls, settings):
             self.stop_serving()
-            self.installation.start_server(**settings)
-            self._serving = settings
+            self.installation.start_server(tls=tls, **settings)
+            self._serving = (tls, settings)
         return self.installation
 
     def stop_serving(self) -> None:
