@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from loadtests.bench.peer_stages import HttpServiceStage, PgbenchStage
 from loadtests.bench.stages import Stage
 
 #: The peers and the ceilings come first: the server does not run yet, and their figures give the others their measure.
-STAGES: tuple[Stage, ...] = ()
+STAGES: tuple[Stage, ...] = (PgbenchStage(), HttpServiceStage())
 
 
 def chosen(names: str) -> list[Stage]:
