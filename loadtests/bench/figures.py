@@ -43,7 +43,7 @@ MEANINGS = {
     "reconnect_3000_s": "time from a restart of the server until 3,000 registers have signed on again",
     "goodput_overload_3x_per_s": "durable redeems a second while three times the peak is offered",
     "disk_bytes_written_per_redeem": "bytes written to disk by PostgreSQL and Redis for each durable redeem",
-    "allocations_per_redeem": "Python objects that the hot path allocates for each redeem",
+    "allocations_per_redeem": "blocks of memory that the hot path asks Python's allocator for, for each redeem",
     "growth_redeem_256_per_s": "durable redeems a second at 256 registers, 1,000,000 accounts and 10,000,000 entries",
 }
 

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from loadtests.bench.peer_stages import HttpServiceStage, PgbenchStage
 from loadtests.bench.stages import Stage
+from loadtests.bench.white_box_stages import AllocationsStage, CeilingsStage
 
 #: The peers and the ceilings come first: the server does not run yet, and their figures give the others their measure.
-STAGES: tuple[Stage, ...] = (PgbenchStage(), HttpServiceStage())
+STAGES: tuple[Stage, ...] = (
+    PgbenchStage(),
+    HttpServiceStage(),
+    CeilingsStage(),
+    AllocationsStage(),
+)
 
 
 def chosen(names: str) -> list[Stage]:
