@@ -125,8 +125,3 @@ class Run:
                 self.bench.stop_serving()
             done.seconds = round(time.perf_counter() - began, 2)
             self.bench.say(f"stage {stage.name} took {done.seconds:.1f} s")
-
-    @property
-    def failed(self) -> list[Done]:
-        """Return the stages that failed."""
-        return [done for done in self.done if done.error]

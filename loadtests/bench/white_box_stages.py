@@ -1,4 +1,4 @@
-"""The stages that need to look inside: they run a measurement of tests/measurements as a process and take its figures."""
+"""The stages that look inside: each runs a measurement of tests/measurements as a process and takes its figures."""
 
 from __future__ import annotations
 
