@@ -73,6 +73,11 @@ class Gathering:
         """Return whether every register is signed on."""
         return len(self._fleet.ready) == len(self._fleet.numbers)
 
+    @property
+    def _key_awaited(self) -> bool:
+        """Whether the first register still computes what the others, with the same secret, have in memory."""
+        return self._salted is None and bool(self._lines)
+
     def gather(self, patience_s: float) -> Arrival:
         """Go on until all registers are signed on. Raises Trouble after `patience_s`, or when one is sent away."""
         until_s = time.monotonic() + patience_s
@@ -90,9 +95,9 @@ class Gathering:
         Raises Trouble for what cannot be mended by trying again.
         """
         now_s = time.monotonic()
-        while self._due and self._due[0][0] <= now_s:
+        while self._due and self._due[0][0] <= now_s and not self._key_awaited:
             self._connect(heapq.heappop(self._due)[1])
-        if self._due:
+        if self._due and not self._key_awaited:
             wait_s = min(wait_s, self._due[0][0] - now_s)
         strangers = set()
         for fd, mask in self._fleet.epoll.poll(wait_s, _EVENTS):
