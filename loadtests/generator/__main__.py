@@ -22,6 +22,7 @@ from loadtests.generator.load import Load, Work
 from loadtests.generator.outcome import Outcome
 from loadtests.generator.process import run
 from loadtests.generator.target import Target
+from loadtests.population import Population
 
 
 def main() -> None:
@@ -51,8 +52,8 @@ def main() -> None:
             0.0 if options.work is Work.SWEEP else options.warm_up, options.at_once,
             deadline_ms=options.deadline_ms, seed=options.seed,
         )  # fmt: skip
-        target = Target.read(options.population, options.tls_ca)
-    except (ValueError, OSError) as error:
+        target = Target(Population.read(options.population), options.tls_ca)
+    except (ValueError, TypeError, OSError) as error:
         parser.error(str(error))
     try:
         outcome = run(target, load, processes=options.processes)

@@ -27,7 +27,7 @@ def main() -> None:
     job = json.loads(sys.stdin.readline())
     load = Load(**{**job["load"], "work": Work(job["load"]["work"])})
     try:
-        fleet = Fleet(Target(**job["target"]), job["registers"], job["first"])
+        fleet = Fleet(Target.from_json(job["target"]), job["registers"], job["first"])
         if load.work is Work.HOLD:
             _hold(fleet)
         else:

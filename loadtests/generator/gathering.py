@@ -120,9 +120,9 @@ class Gathering:
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         # What becomes of it comes as an event, an error too.
-        sock.connect_ex((target.host, target.port))
+        sock.connect_ex((target.population.host, target.population.port))
         nonce = base64.b64encode(os.urandom(18)).decode()
-        terminal, secret = target.terminal(number), target.secret
+        terminal, secret = target.terminal(number), target.population.secret
         connection = ClientConnection(terminal, secret, nonce, _now_ms(), software="load", salted=self._salted)
         self._fleet.epoll.register(sock.fileno(), _IN | _OUT)
         self._lines[sock.fileno()] = _Line(number, sock, connection)
@@ -137,7 +137,7 @@ class Gathering:
             line.connected = True
             self.arrival.first_contact_s = self.arrival.first_contact_s or time.monotonic()
             if self._fleet.tls:
-                host = self._fleet.target.host
+                host = self._fleet.target.population.host
                 line.sock = self._fleet.tls.wrap_socket(line.sock, server_hostname=host, do_handshake_on_connect=False)
         if not line.encrypted:
             if not self._encrypt(fd, line):

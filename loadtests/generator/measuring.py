@@ -33,14 +33,14 @@ def plan_of(load: Load, target: Target, ids: RequestIds, share: int, shares: int
     ttl_ms = load.deadline_ms
     seed = load.seed * shares + share
     if load.work is Work.MIX:
-        return Mix(target.currency, ttl_ms, ids, _drawn(target, seed), seed)
+        return Mix(target.population.currency, ttl_ms, ids, _drawn(target, seed), seed)
     if load.work is Work.SWEEP:
         balance = Template(BalanceRequest(ANY_ID, ttl_ms, ANY_CARD))
         return OneKind(balance, Message.BALANCE, ids, _in_turn(target, share, shares, 1))
-    redeem = Template(RedeemRequest(ANY_ID, ttl_ms, ANY_CARD, POINT, Receipt(0, target.currency)))
+    redeem = Template(RedeemRequest(ANY_ID, ttl_ms, ANY_CARD, POINT, Receipt(0, target.population.currency)))
     if load.work is Work.HOT:
-        earn = EarnRequest(ANY_ID, ttl_ms, ANY_CARD, Receipt(AMOUNT_MAX, target.currency), None, 0)
-        return HotCard(redeem, Template(earn), ids, target.card_value(0).encode())
+        earn = EarnRequest(ANY_ID, ttl_ms, ANY_CARD, Receipt(AMOUNT_MAX, target.population.currency), None, 0)
+        return HotCard(redeem, Template(earn), ids, target.card(0))
     if load.work is Work.SPEND:
         return OneKind(redeem, Message.REDEEM, ids, _in_turn(target, share, shares, load.rounds))
     return OneKind(redeem, Message.REDEEM, ids, _drawn(target, seed))
@@ -50,13 +50,13 @@ def _drawn(target: Target, seed: int) -> Iterator[bytes]:
     """Yield cards, each as likely as every other, without end."""
     dice = random.Random(seed)  # noqa: S311 - whose card it is is no secret
     while True:
-        yield target.card_value(int(dice.random() * target.accounts)).encode()
+        yield target.card(int(dice.random() * target.population.accounts))
 
 
 def _in_turn(target: Target, share: int, shares: int, rounds: int) -> Iterator[bytes]:
     for _ in range(rounds):
-        for number in range(share, target.accounts, shares):
-            yield target.card_value(number).encode()
+        for number in range(share, target.population.accounts, shares):
+            yield target.card(number)
 
 
 class Measuring:
@@ -69,7 +69,7 @@ class Measuring:
         self._plan = plan_of(load, fleet.target, RequestIds(prefix, share), share, shares)
         self._hearing = Hearing(fleet, self._plan.approved)
         if load.work in (Work.SWEEP, Work.SPEND):
-            self._plan.prepare(fleet.target.accounts * load.rounds // shares + 1)
+            self._plan.prepare(fleet.target.population.accounts * load.rounds // shares + 1)
         else:
             rate_per_s = min(load.rate_per_s or _PREPARED_PER_S, _PREPARED_PER_S * 4) / shares
             self._plan.prepare(int(rate_per_s * (load.warm_up_s + load.seconds) * 1.1))

@@ -117,6 +117,6 @@ def _child(job: dict[str, Any]) -> Iterator[Child]:
 def _job(target: Target, load: Load, share: int, shares: int, prefix: bytes, latencies: Path) -> dict[str, Any]:
     first = load.registers * share // shares
     return {
-        "target": asdict(target), "load": asdict(load), "prefix": prefix.hex(), "share": share, "shares": shares,
+        "target": target.to_json(), "load": asdict(load), "prefix": prefix.hex(), "share": share, "shares": shares,
         "first": first, "registers": load.registers * (share + 1) // shares - first, "latencies": str(latencies),
     }  # fmt: skip

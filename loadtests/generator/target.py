@@ -1,47 +1,42 @@
-"""Where the load goes: one server, its terminals and its cards, as `tillwire add population` wrote them down."""
+"""Where the load goes: a server with a population."""
 
 from __future__ import annotations
 
-import json
 import ssl
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
+from loadtests.population import Population
 from protocol import tokens
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A server and its population; `tls_ca` is the authority of its certificate, None means plain TCP."""
+    """A population and how its server is reached; `tls_ca` is who vouches for it, None means plain TCP."""
 
-    host: str
-    port: int
-    terminals: int
-    terminal_prefix: str
-    secret: str
-    accounts: int
-    first_card: int
-    currency: str
-    lots: int = 0
-    tls_ca: str | None = None
-
-    @classmethod
-    def read(cls, file: Path, tls_ca: Path | None = None) -> Target:
-        """Read a population's file; raises OSError, or ValueError when it is none."""
-        try:
-            return cls(**json.loads(file.read_text()), tls_ca=str(tls_ca) if tls_ca else None)
-        except TypeError as error:
-            raise ValueError(f"{file} describes no population: {error}") from None
+    population: Population
+    tls_ca: Path | None = None
 
     def terminal(self, register: int) -> str:
         """Return who a register signs on as; registers beyond the last terminal share theirs with another."""
-        return f"{self.terminal_prefix}{register % self.terminals}"
+        return self.population.terminal(register % self.population.terminals)
 
-    def card_value(self, number: int) -> str:
-        """Return the EAN-13 of an account, counted from 0."""
-        first12 = f"2{self.first_card + number:011d}"
-        return first12 + tokens.ean13_check_digit(first12)
+    def card(self, number: int) -> bytes:
+        """Return the EAN-13 of an account, counted from 0, as it stands in a frame."""
+        # As Population.card has it, less the object around it: a run draws some hundred thousand cards.
+        first12 = f"2{self.population.first_card + number:011d}"
+        return (first12 + tokens.ean13_check_digit(first12)).encode()
 
     def tls(self) -> ssl.SSLContext | None:
         """Return how to check the server's certificate, or None for plain TCP."""
         return ssl.create_default_context(cafile=self.tls_ca) if self.tls_ca else None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what `from_json` takes."""
+        return {"population": asdict(self.population), "tls_ca": str(self.tls_ca) if self.tls_ca else None}
+
+    @classmethod
+    def from_json(cls, told: dict[str, Any]) -> Target:
+        """Return the same target in another process."""
+        return cls(Population(**told["population"]), Path(told["tls_ca"]) if told["tls_ca"] else None)
