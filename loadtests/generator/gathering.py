@@ -112,8 +112,6 @@ class Gathering:
         return strangers
 
     def _connect(self, number: int) -> None:
-        if not self._fleet.ready and not self._lines:
-            self.arrival.first_contact_s = 0.0
         self.arrival.attempts += 1
         target = self._fleet.target
         sock = socket.socket()

@@ -33,8 +33,9 @@ class Load:
     """One run: closed loop unless `rate_per_s` is given, then requests are due at times that no answer can delay.
 
     Only what happens in the `seconds` after the first `warm_up_s` is measured. `at_once` is how many requests one
-    register may have under way; 0 is one in a closed loop and as many as the server allows in an open one. A request
-    that waited longer than `deadline_ms` for a register is given up; the server gets the same number as its deadline.
+    register may have under way; 0 is one in a closed loop and as many as the server allows in an open one. Only the
+    first `cards` of the population are used, 0 is all. A request that waited longer than `deadline_ms` for a register
+    is given up; the server gets the same number as its deadline.
     """
 
     registers: int
@@ -44,6 +45,7 @@ class Load:
     warm_up_s: float = 0.0
     at_once: int = 0
     rounds: int = 1
+    cards: int = 0
     deadline_ms: int = 5_000
     seed: int = 1
 

@@ -32,30 +32,36 @@ def plan_of(load: Load, target: Target, ids: RequestIds, share: int, shares: int
     """Return what the registers of one share of a load ask for."""
     ttl_ms = load.deadline_ms
     seed = load.seed * shares + share
+    cards = cards_of(load, target)
     if load.work is Work.MIX:
-        return Mix(target.population.currency, ttl_ms, ids, _drawn(target, seed), seed)
+        return Mix(target.population.currency, ttl_ms, ids, _drawn(target, cards, seed), seed)
     if load.work is Work.SWEEP:
         balance = Template(BalanceRequest(ANY_ID, ttl_ms, ANY_CARD))
-        return OneKind(balance, Message.BALANCE, ids, _in_turn(target, share, shares, 1))
+        return OneKind(balance, Message.BALANCE, ids, _in_turn(target, cards, share, shares, 1))
     redeem = Template(RedeemRequest(ANY_ID, ttl_ms, ANY_CARD, POINT, Receipt(0, target.population.currency)))
     if load.work is Work.HOT:
         earn = EarnRequest(ANY_ID, ttl_ms, ANY_CARD, Receipt(AMOUNT_MAX, target.population.currency), None, 0)
         return HotCard(redeem, Template(earn), ids, target.card(0))
     if load.work is Work.SPEND:
-        return OneKind(redeem, Message.REDEEM, ids, _in_turn(target, share, shares, load.rounds))
-    return OneKind(redeem, Message.REDEEM, ids, _drawn(target, seed))
+        return OneKind(redeem, Message.REDEEM, ids, _in_turn(target, cards, share, shares, load.rounds))
+    return OneKind(redeem, Message.REDEEM, ids, _drawn(target, cards, seed))
 
 
-def _drawn(target: Target, seed: int) -> Iterator[bytes]:
+def cards_of(load: Load, target: Target) -> int:
+    """Return how many cards a load uses."""
+    return min(load.cards or target.population.accounts, target.population.accounts)
+
+
+def _drawn(target: Target, cards: int, seed: int) -> Iterator[bytes]:
     """Yield cards, each as likely as every other, without end."""
     dice = random.Random(seed)  # noqa: S311 - whose card it is is no secret
     while True:
-        yield target.card(int(dice.random() * target.population.accounts))
+        yield target.card(int(dice.random() * cards))
 
 
-def _in_turn(target: Target, share: int, shares: int, rounds: int) -> Iterator[bytes]:
+def _in_turn(target: Target, cards: int, share: int, shares: int, rounds: int) -> Iterator[bytes]:
     for _ in range(rounds):
-        for number in range(share, target.population.accounts, shares):
+        for number in range(share, cards, shares):
             yield target.card(number)
 
 
@@ -69,7 +75,7 @@ class Measuring:
         self._plan = plan_of(load, fleet.target, RequestIds(prefix, share), share, shares)
         self._hearing = Hearing(fleet, self._plan.approved)
         if load.work in (Work.SWEEP, Work.SPEND):
-            self._plan.prepare(fleet.target.population.accounts * load.rounds // shares + 1)
+            self._plan.prepare(cards_of(load, fleet.target) * load.rounds // shares + 1)
         else:
             rate_per_s = min(load.rate_per_s or _PREPARED_PER_S, _PREPARED_PER_S * 4) / shares
             self._plan.prepare(int(rate_per_s * (load.warm_up_s + load.seconds) * 1.1))
