@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+from loadtests.bench.closed_loop import ClosedLoopStage, HotCardStage, MixStage, TlsStage
+from loadtests.bench.connections import IdleConnectionsStage, ReconnectStage
+from loadtests.bench.cost import CostStage
+from loadtests.bench.growth import GrowthStage
+from loadtests.bench.open_loop import OpenLoopStage, OverloadStage
 from loadtests.bench.peer_stages import HttpServiceStage, PgbenchStage
+from loadtests.bench.redis_memory import RedisMemoryStage
 from loadtests.bench.stages import Stage
+from loadtests.bench.traffic import Traffic
 from loadtests.bench.white_box_stages import AllocationsStage, CeilingsStage
+
+# The stages share it, so that they need not warm the server one after the other.
+_TRAFFIC = Traffic()
 
 #: The peers and the ceilings come first: the server does not run yet, and their figures give the others their measure.
 STAGES: tuple[Stage, ...] = (
@@ -12,6 +22,17 @@ STAGES: tuple[Stage, ...] = (
     HttpServiceStage(),
     CeilingsStage(),
     AllocationsStage(),
+    ClosedLoopStage(_TRAFFIC),
+    CostStage(_TRAFFIC),
+    MixStage(_TRAFFIC),
+    OpenLoopStage(_TRAFFIC),
+    HotCardStage(_TRAFFIC),
+    OverloadStage(_TRAFFIC),
+    TlsStage(_TRAFFIC),
+    IdleConnectionsStage(),
+    ReconnectStage(),
+    RedisMemoryStage(),
+    GrowthStage(),
 )
 
 

@@ -50,6 +50,7 @@ def population(
     settings = invocation(context).attached()
     secrets = load_secrets(settings)
     url = required_url(settings, "postgres_url")
+    signal.signal(signal.SIGTERM, _interrupt)
     secret = _populated(url, secrets, accounts, terminals, lots, journal_rows, quiet=as_json)
     made = {
         "host": _EVERY_ADDRESS.get(settings.listen_host, settings.listen_host),
@@ -80,7 +81,6 @@ def _populated(
     from server.population.filling import Plan, fill
     from server.population.programme import abandon, found
 
-    signal.signal(signal.SIGTERM, _interrupt)
     try:
         founded = asyncio.run(found(url, terminals))
         plan = Plan(accounts, lots, journal_rows, founded.origin, secrets.token_key, secrets.seal_key)

@@ -82,7 +82,8 @@ def fill(postgres_url: str, plan: Plan, progress: Callable[[int], None]) -> None
                 done += sum(future.result() for future in finished)
                 progress(done)
         except BaseException:
-            makers.shutdown(wait=False, cancel_futures=True)
+            # Whoever empties the database afterwards must not be followed by a part that was still under way.
+            makers.shutdown(wait=True, cancel_futures=True)
             raise
     asyncio.run(_settle(postgres_url))
 

@@ -1,4 +1,4 @@
-"""One account whose past the product's own scripts have decided, and its copies, whose links and seals are their own."""
+"""An account whose past the product's own scripts have decided, and its copies, with links and seals of their own."""
 
 from __future__ import annotations
 
