@@ -18,12 +18,21 @@ class Postgres:
         return await asyncpg.connect(self._url, timeout=timeout_s, server_settings=dict(settings))
 
     async def pool(self, *, connections_max: int, timeout_s: float, application_name: str) -> asyncpg.Pool:
-        """Return a pool that connects when it is used; `timeout_s` bounds each connecting and each command."""
+        """Return a pool that connects when it is used; `timeout_s` bounds each connecting and each command.
+
+        Its connections are for single statements: what one changes in its session, the next user finds.
+        """
         return await asyncpg.create_pool(
             self._url,
             min_size=0,
             max_size=connections_max,
             timeout=timeout_s,
             command_timeout=timeout_s,
+            # To reset a session is a round trip for each use, and an error that nobody hears when the server goes.
+            reset=_leave,
             server_settings={"application_name": application_name},
         )
+
+
+async def _leave(connection: object) -> None:
+    """Leave the session of a connection that is given back as it is."""
