@@ -35,7 +35,7 @@ class _Progress:
         self._console = Console(stderr=True, highlight=False)
 
     def say(self, text: str) -> None:
-        self._console.print(f"{time.perf_counter() - self._began:7.1f} s  {text}", markup=False)
+        self._console.print(f"{time.perf_counter() - self._began:7.1f} s  {text}", markup=False, soft_wrap=True)
 
 
 def measure(options: argparse.Namespace) -> Report:
@@ -85,7 +85,7 @@ def main() -> None:
     if options.write_docs:
         write_page(report, _PAGE, output / "bench.png")
         console.print(f"{_PAGE} written", highlight=False)
-    sys.exit(1 if any(done.error for done in report.stages) else 0)
+    sys.exit(1 if report.failed else 0)
 
 
 if __name__ == "__main__":

@@ -8,17 +8,17 @@ from dataclasses import dataclass, field
 
 #: What each figure means, by name; `{n}` stands for a number. A figure that is not here cannot be put.
 MEANINGS = {
-    "redeem_{n}_per_s": "durable redeems a second, closed loop, so many registers with one request under way each",
-    "redeem_{n}_p50_ms": "median latency of these",
-    "redeem_{n}_p99_ms": "99th percentile of their latency",
-    "redeem_{n}_p999_ms": "99.9th percentile of their latency",
-    "pgbench_{n}_per_s": "the same job as one SQL function inside PostgreSQL, so many clients of pgbench",
-    "pgbench_best_per_s": "the best of these",
+    "redeem_{n}_per_s": "durable redeems a second, closed loop, {n} registers with one request under way each",
+    "redeem_{n}_p50_ms": "median latency of the redeems of {n} registers",
+    "redeem_{n}_p99_ms": "99th percentile of their latency, {n} registers",
+    "redeem_{n}_p999_ms": "99.9th percentile of their latency, {n} registers",
+    "pgbench_{n}_per_s": "the same job as one SQL function inside PostgreSQL, {n} clients of pgbench",
+    "pgbench_best_per_s": "the best of them",
     "pgbench_best_clients": "the clients that it took",
     "pgbench_postgresql_us_per_transaction": "PostgreSQL's processor time for each of these transactions, at the best",
     "pgbench_half_peak_p99_ms": "99th percentile of pgbench at half its best rate, counted from the schedule",
-    "http_service_{n}_per_s": "the same job in an asyncio HTTP service with SELECT ... FOR UPDATE, so many connections",
-    "http_service_best_per_s": "the best of these",
+    "http_service_{n}_per_s": "the same job in an asyncio HTTP service with SELECT ... FOR UPDATE, {n} connections",
+    "http_service_best_per_s": "the best of them",
     "http_service_best_connections": "the connections that it took",
     "ceiling_script_per_s": "decisions of the Redis script alone, pipelined, nothing journaled",
     "ceiling_journal_per_s": "entries of the journal's insert alone, rows made beforehand",
@@ -26,10 +26,10 @@ MEANINGS = {
     "mix_256_p50_ms": "median latency of the mix",
     "mix_256_p99_ms": "99th percentile of the mix",
     "mix_256_p999_ms": "99.9th percentile of the mix",
-    "open_{n}_per_s": "redeems offered a second, open loop, at so many per cent of the peak",
-    "open_{n}_p50_ms": "median latency there, from the intended time of sending",
-    "open_{n}_p99_ms": "99th percentile there",
-    "open_{n}_p999_ms": "99.9th percentile there",
+    "open_{n}_per_s": "redeems offered a second, open loop, at {n} % of the peak",
+    "open_{n}_p50_ms": "median latency at {n} % of the peak, from the intended time of sending",
+    "open_{n}_p99_ms": "99th percentile at {n} % of the peak",
+    "open_{n}_p999_ms": "99.9th percentile at {n} % of the peak",
     "hot_card_256_per_s": "durable redeems a second when 256 registers share one card",
     "tls_256_per_s": "durable redeems a second of 256 registers over TLS",
     "server_us_per_redeem": "processor time of Tillwire's own processes for each durable redeem",
@@ -43,16 +43,19 @@ MEANINGS = {
     "reconnect_3000_s": "time from a restart of the server until 3,000 registers have signed on again",
     "goodput_overload_3x_per_s": "durable redeems a second while three times the peak is offered",
     "disk_bytes_written_per_redeem": "bytes written to disk by PostgreSQL and Redis for each durable redeem",
-    "allocations_per_redeem": "Python objects that the hot path allocates for each redeem",
+    "allocations_per_redeem": "blocks of memory that the hot path asks Python's allocator for, for each redeem",
     "growth_redeem_256_per_s": "durable redeems a second at 256 registers, 1,000,000 accounts and 10,000,000 entries",
 }
 
-_SHAPES = [(re.compile(re.escape(name).replace(re.escape("{n}"), r"\d+")), text) for name, text in MEANINGS.items()]
+_SHAPES = [(re.compile(name.replace("{n}", r"(\d+)")), text) for name, text in MEANINGS.items()]
 
 
 def meaning(name: str) -> str | None:
     """Return what a figure means, None for a name that is no figure's."""
-    return next((text for shape, text in _SHAPES if shape.fullmatch(name)), None)
+    for shape, text in _SHAPES:
+        if found := shape.fullmatch(name):
+            return text.format(n=int(found[1])) if found.groups() else text
+    return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from loadtests.bench.peer_stages import HttpServiceStage, PgbenchStage
 from loadtests.bench.redis_memory import RedisMemoryStage
 from loadtests.bench.stages import Stage
 from loadtests.bench.traffic import Traffic
+from loadtests.bench.white_box_stages import AllocationsStage, CeilingsStage
 
 # The stages share it, so that they need not warm the server one after the other.
 _TRAFFIC = Traffic()
@@ -19,6 +20,8 @@ _TRAFFIC = Traffic()
 STAGES: tuple[Stage, ...] = (
     PgbenchStage(),
     HttpServiceStage(),
+    CeilingsStage(),
+    AllocationsStage(),
     ClosedLoopStage(_TRAFFIC),
     CostStage(_TRAFFIC),
     MixStage(_TRAFFIC),

@@ -32,6 +32,11 @@ class Report:
         """Return the goals with what the figures say."""
         return judge(self.figures)
 
+    @property
+    def failed(self) -> bool:
+        """Return whether a stage failed, be it because a figure is wrong; a goal that is missed is no failure."""
+        return any(done.error for done in self.stages)
+
     def to_json(self) -> dict[str, Any]:
         """Return everything; the numbers of the goals stand among the figures too, under the goals' names."""
         values = dict(self.figures.values)

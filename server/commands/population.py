@@ -5,6 +5,7 @@ import json
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -15,13 +16,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from server.commands.invocation import JsonOption, invocation, required_url, say, say_json
-from server.errors import OperatorError
+from server.errors import OperatorError, UsageError
+from server.population.history import LOTS_MAX
 from server.secrets import Secrets, load_secrets
 
 _ACCOUNTS_MAX = 100_000_000
 _TERMINALS_MAX = 1_000_000
-_LOTS_MAX = 256
-_JOURNAL_ROWS_MAX = 10_000_000_000
+_ROWS_OF_ACCOUNT_MAX = 10_000
 _EVERY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - it is what they are replaced by
 
 
@@ -34,9 +35,10 @@ def population(
     context: typer.Context,
     accounts: Annotated[int, typer.Option(min=1, max=_ACCOUNTS_MAX, help="Accounts, each with an active card.")],
     terminals: Annotated[int, typer.Option(min=1, max=_TERMINALS_MAX, help="Terminals, all with one secret.")],
-    lots: Annotated[int, typer.Option(min=1, max=_LOTS_MAX, help="Lots of an account, on average.")] = 6,
+    lots: Annotated[int, typer.Option(min=1, max=LOTS_MAX, help="Lots of an account, on average.")] = 6,
     journal_rows: Annotated[
-        int, typer.Option(min=0, max=_JOURNAL_ROWS_MAX, help="Rows of the journal in all, at least.")
+        int,
+        typer.Option(min=0, help=f"Least rows of the journal; {_ROWS_OF_ACCOUNT_MAX:,} an account at most."),
     ] = 0,
     output: Annotated[
         Path | None, typer.Option(help="File for the JSON with the terminals' secret, readable by its owner alone.")
@@ -47,6 +49,8 @@ def population(
 
     The cards are EAN-13 of the range 2, 2 and the number of the account in eleven digits. `tillwire verify` passes.
     """
+    if journal_rows > accounts * _ROWS_OF_ACCOUNT_MAX:
+        raise UsageError(f"{accounts} accounts hold {accounts * _ROWS_OF_ACCOUNT_MAX} rows of the journal at most")
     settings = invocation(context).attached()
     secrets = load_secrets(settings)
     url = required_url(settings, "postgres_url")
@@ -75,11 +79,10 @@ def _populated(
     url: str, secrets: Secrets, accounts: int, terminals: int, lots: int, journal_rows: int, *, quiet: bool
 ) -> str:
     """Do it and return the secret; what was begun is taken back when it fails."""
-    import asyncpg
-
+    from ledger.journal.onboarding import NotOnboarded
     from ledger.journal.writer import JournalDown
-    from server.population.filling import Plan, fill
-    from server.population.programme import abandon, found
+    from server.population.filling import Plan, clear, fill
+    from server.population.programme import found
 
     try:
         founded = asyncio.run(found(url, terminals))
@@ -88,9 +91,9 @@ def _populated(
             with _progress(accounts, quiet=quiet) as progress:
                 fill(url, plan, progress)
         except BaseException:
-            asyncio.run(abandon(url))
+            clear(url)
             raise
-    except (JournalDown, asyncpg.PostgresError, OSError) as error:
+    except (NotOnboarded, JournalDown, BrokenExecutor) as error:
         raise OperatorError(f"the population could not be written: {error}") from None
     return founded.secret
 

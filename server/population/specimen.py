@@ -21,9 +21,10 @@ _ACTIVE = 1
 _DAY_MS = 86_400_000
 _PARTITION = 0
 _HEAD = PartitionHead(1, 1, 0)
-_ACCOUNT, _TOKEN = 1, bytes(16)
-#: Where an entry has its request id, and how many fields stand before its link (ledger/lua/entry.lua).
-_REQUEST, _LINK = 2, 22
+#: A number that nothing else in a decision is, so that it can be told apart there.
+_ACCOUNT, _TOKEN = 2**40 + 7_411, bytes(16)
+#: Where an entry has its number, its request's id and its link (ledger/lua/entry.lua, shell.lua).
+_SEQ, _REQUEST, _LINK = 0, 2, 22
 #: Where a result has its entries (ledger/lua/result.lua).
 _ENTRIES = 6
 
@@ -46,7 +47,6 @@ class Specimen:
         self._writer = writer
         self._results = decided.results
         (self._change,) = decided.changes
-        self._state: list[Any] = unpack(self._change[-1])
         self.requests = len(self._results)
 
     @classmethod
@@ -66,18 +66,26 @@ class Specimen:
         for result in self._results:
             entries = []
             for entry in result[_ENTRIES]:
-                own = [*entry]
-                if own[_REQUEST]:
-                    own[_REQUEST] = next(new_ids)
-                    ring.append([own[_REQUEST], own[0]])
-                link = own[_LINK] = next_link(link, own)
-                entries.append(own)
-            results.append([*result[:_ENTRIES], entries, *result[_ENTRIES + 1 : -1], account])
-        state = [*self._state]
-        state[ACCOUNT], state[TOKENS], state[RING] = account, [[token, _ACTIVE]], ring[-RING_MAX:]
-        _, _, _, seq, _, balance, held, owed, due_ms, _ = self._change
-        change = (account, 0, 0, seq, link, balance, held, owed, due_ms, pack(state))
+                own_entry = [*entry]
+                if entry[_REQUEST]:
+                    own_entry[_REQUEST] = next(new_ids)
+                    ring.append([own_entry[_REQUEST], entry[_SEQ]])
+                link = own_entry[_LINK] = next_link(link, own_entry)
+                entries.append(own_entry)
+            own = [account if value == _ACCOUNT else value for value in result]
+            own[_ENTRIES] = entries
+            results.append(own)
+        _, _, _, seq, _, balance, held, owed, due_ms, state = self._change
+        own_state = _state_of(state, account, token, ring[-RING_MAX:])
+        change = (account, 0, 0, seq, link, balance, held, owed, due_ms, own_state)
         return self._writer.journaling([Decided(1, results, [change])]).batch
+
+
+def _state_of(packed: bytes, account: int, token: bytes, ring: list[Any]) -> bytes:
+    """Return a packed state as that of another account, with a card and the requests that it remembers."""
+    state = unpack(packed)
+    state[ACCOUNT], state[TOKENS], state[RING] = account, [[token, _ACTIVE]], ring
+    return pack(state)
 
 
 def _asked(step: Step, origin: Origin, number: int) -> tuple[Any, ...]:

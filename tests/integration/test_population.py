@@ -85,6 +85,7 @@ async def test_a_long_journal_is_spread_over_the_accounts_and_is_as_valid(tmp_pa
         ("--accounts", "1", "--terminals", "1", "--lots", "0"),
         ("--accounts", "1", "--terminals", "1", "--lots", "257"),
         ("--accounts", "1", "--terminals", "1", "--journal-rows", "-1"),
+        ("--accounts", "2", "--terminals", "1", "--journal-rows", "20001"),
         ("--accounts", "NaN", "--terminals", "1"),
         ("--accounts", "1"),
     ],

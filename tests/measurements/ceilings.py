@@ -1,6 +1,7 @@
 """The two things that every redemption passes, each alone: the Redis script, and the insert into the journal.
 
-    python -m tests.measurements.ceilings [--json] --postgres-url URL --redis-url URL [--decisions 200000]
+    TILLWIRE_POSTGRES_URL=... TILLWIRE_REDIS_URL=... \\
+        python -m tests.measurements.ceilings [--decisions 200000] [--json]
 
 The URLs are those of an installation whose server is stopped and whose accounts are those of `tillwire add population`.
 Nothing of it is changed: the script works on a partition of its own, the insert on a copy of the database. Without URLs
@@ -231,7 +232,7 @@ async def _copied(postgres_url: str) -> AsyncIterator[str]:
     connection: Any = await asyncpg.connect(urlunsplit(parts._replace(path="/postgres")))
     try:
         await connection.execute(f'DROP DATABASE IF EXISTS "{_COPY}" WITH (FORCE)')
-        await connection.execute(f'CREATE DATABASE "{_COPY}" TEMPLATE "{original}"')
+        await connection.execute(f'CREATE DATABASE "{_COPY}" TEMPLATE "{original}" STRATEGY FILE_COPY')
         await connection.execute("CHECKPOINT")
         try:
             yield urlunsplit(parts._replace(path=f"/{_COPY}"))
@@ -267,16 +268,15 @@ async def measure(postgres_url: str, redis_url: str, decisions: int) -> Ceilings
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="The Redis script alone, and the insert into the journal alone.")
-    parser.add_argument("--postgres-url", default="")
-    parser.add_argument("--redis-url", default="")
     parser.add_argument("--decisions", type=int, default=200_000)
     parser.add_argument("--accounts", type=int, default=100_000, help="of the installation that is made without URLs")
     parser.add_argument("--json", action="store_true", help="print one object and nothing else")
     options = parser.parse_args()
-    if bool(options.postgres_url) != bool(options.redis_url):
+    # They carry passwords, which an argument would show to everybody on this machine.
+    postgres_url, redis_url = (os.environ.get(f"TILLWIRE_{engine}_URL", "") for engine in ("POSTGRES", "REDIS"))
+    if bool(postgres_url) != bool(redis_url):
         parser.error("both URLs or none")
     with ExitStack() as stack:
-        postgres_url, redis_url = options.postgres_url, options.redis_url
         if not postgres_url:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="tillwire-", ignore_cleanup_errors=True))
             installation = stack.enter_context(Installation(Path(folder)))
