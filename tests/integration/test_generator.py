@@ -63,8 +63,9 @@ def test_a_closed_loop_has_one_request_a_register_under_way(serving: Serving) ->
     assert 0 < outcome.effects["REDEEM"] - outcome.approved <= TERMINALS < outcome.approved
     assert (outcome.registers, outcome.declined, outcome.errors, outcome.doubtful) == (TERMINALS, 0, {}, 0)
     assert len(outcome.latencies_us) == outcome.approved
-    # No register can have waited longer than was measured, for all its answers together.
-    assert sum(outcome.latencies_us) / 1e6 <= outcome.seconds * TERMINALS
+    # A register waits for one answer after the other: for all together as long as was measured, and for its first one
+    # perhaps already before.
+    assert sum(outcome.latencies_us) / 1e6 <= (outcome.seconds + max(outcome.latencies_us) / 1e6) * TERMINALS
     assert set(outcome.observed) == {"server", "valkey", "postgresql"}
 
 
