@@ -1,0 +1,168 @@
+"""The blocking client of the protocol, with every copy of a request and every sign-on reported to locust."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from loadtests.users import rows
+from loadtests.users.population import Population
+from loadtests.users.rows import Rows
+from protocol.blocking import BlockingClient
+from protocol.messages import AnswerMessage, ErrorMessage, answer_frame
+from protocol.requests import Request
+from protocol.retry import GivingUp
+from protocol.ticket import Reply, Store, Ticket
+from protocol.ticket_book import TicketBook, Timing
+
+CONNECT: Final = "CONNECT"
+CONNECT_AGAIN: Final = "CONNECT again"
+_SOFTWARE: Final = "tillwire locust"
+_FRAME_BYTES: Final = len(answer_frame(bytes(16), False, b""))
+
+
+@dataclass(slots=True)
+class _Sent:
+    """When the first and the latest copy of a request were handed to the connection, in seconds."""
+
+    first_s: float
+    latest_s: float
+    copies: int = 1
+
+
+class MeasuredBook(TicketBook):
+    """A book of tickets that reports how each copy fared; what it decides about them is its parent's.
+
+    A copy that was answered is reported from its sending to its answer. The answer to a repetition has a row of its own
+    and is reported from the sending of the first copy: that is what the customer has waited.
+    """
+
+    def __init__(
+        self, timing: Timing, store: Store, dice: Callable[[], float], new_id: Callable[[], bytes], report: Rows
+    ) -> None:
+        super().__init__(timing, store, dice, new_id)
+        self._report = report
+        self._sent: dict[bytes, _Sent] = {}
+
+    def sent(self, ticket: Ticket, now_ms: int) -> None:
+        """Note that a copy was handed to the connection."""
+        now_s = time.perf_counter()
+        sent = self._sent.get(ticket.request.request_id)
+        if sent is None:
+            self._sent[ticket.request.request_id] = _Sent(now_s, now_s)
+        else:
+            sent.latest_s = now_s
+            sent.copies += 1
+        super().sent(ticket, now_ms)
+
+    def answered(self, message: AnswerMessage, now_ms: int) -> None:
+        """Report an ANSWER that is waited for."""
+        ticket, sent = self._tickets.get(message.request_id), self._sent.get(message.request_id)
+        if ticket is not None and sent is not None and ticket.on_its_way:
+            now_s, operation = time.perf_counter(), ticket.request.op.name
+            length_bytes = _FRAME_BYTES + len(message.body)
+            if sent.copies == 1:
+                name = rows.answer_name(operation, message.answer.outcome)
+                self._report.good(name, now_s - sent.latest_s, length_bytes)
+            else:
+                self._report.good(f"{operation} repeated", now_s - sent.first_s, length_bytes)
+        super().answered(message, now_ms)
+
+    def refused(self, message: ErrorMessage, now_ms: int) -> None:
+        """Report an ERROR that is waited for."""
+        ticket = self._tickets.get(message.request_id)
+        if ticket is not None and ticket.on_its_way:
+            self._failed(ticket, rows.error_word(message.code))
+        super().refused(message, now_ms)
+
+    def lost(self, now_ms: int) -> None:
+        """Report the copies that went without answer because the connection ended."""
+        for ticket in self:
+            if ticket.on_its_way:
+                self._failed(ticket, rows.CONNECTION_LOST)
+        super().lost(now_ms)
+
+    def expire(self, now_ms: int) -> list[Ticket]:
+        """Report the copies that nobody waits for any more."""
+        forgotten = super().expire(now_ms)
+        for ticket in forgotten:
+            self._report.failed(ticket.request.op.name, (now_ms - ticket.sent_ms) / 1_000, rows.SILENCE)
+        return forgotten
+
+    def _failed(self, ticket: Ticket, word: str) -> None:
+        sent = self._sent.get(ticket.request.request_id)
+        if sent is not None:
+            self._report.failed(ticket.request.op.name, time.perf_counter() - sent.latest_s, word)
+
+    def _settle(self, ticket: Ticket) -> None:
+        super()._settle(ticket)
+        self._sent.pop(ticket.request.request_id, None)
+
+
+class MeasuredClient(BlockingClient):
+    """One register's client. `store` is its journal of open requests; `timing` None is that of SPEC.md, section 15."""
+
+    def __init__(
+        self, population: Population, number: int, store: Store, report: Rows, timing: Timing | None = None
+    ) -> None:
+        timing = timing or Timing()
+        super().__init__(
+            population.host,
+            population.port,
+            population.terminal(number),
+            population.secret,
+            software=_SOFTWARE,
+            timing=timing,
+            store=store,
+        )
+        self._register.book = MeasuredBook(timing, store, random.random, self.new_id, report)
+        self._report = report
+        self._connecting_s = 0.0
+        self._signing_on = False
+        self._was_up = False
+
+    def request_and_lose_line(self, request: Request, giving_up: GivingUp | None = None) -> Reply:
+        """Send a request, lose the connection before its answer, and do what a register does then."""
+        ticket = self._sent_into_silence(request, giving_up)
+        self._run([ticket])
+        return ticket.outcome()
+
+    def request_and_lose_power(self, request: Request) -> None:
+        """Send a request and end for good before its answer, without a word. Only the store knows of it then."""
+        self._sent_into_silence(request, None)
+        self._closed = True
+
+    def _sent_into_silence(self, request: Request, giving_up: GivingUp | None) -> Ticket:
+        ticket = self._submit(request, giving_up, None)
+        self._register.tick(self._now_ms())
+        self._flush()
+        self._hang_up()
+        return ticket
+
+    def _connect(self) -> None:
+        self._connecting_s = time.perf_counter()
+        self._signing_on = True
+        super()._connect()
+        if self._socket is None:
+            self._sign_on_failed(rows.NOT_REACHED)
+
+    def _receive(self, wait_s: float) -> None:
+        super()._receive(wait_s)
+        if self._signing_on and self.connected:
+            name = CONNECT_AGAIN if self._was_up else CONNECT
+            self._signing_on, self._was_up = False, True
+            self._report.good(name, time.perf_counter() - self._connecting_s, 0)
+
+    def _hang_up(self) -> None:
+        if self._signing_on and self._socket is not None and not self._closed:
+            rejected = self._register.unwanted is not None
+            self._sign_on_failed(rows.REJECTED if rejected else rows.HANDSHAKE_FAILED)
+        super()._hang_up()
+
+    def _sign_on_failed(self, word: str) -> None:
+        self._signing_on = False
+        name = CONNECT_AGAIN if self._was_up else CONNECT
+        self._report.failed(name, time.perf_counter() - self._connecting_s, word)
