@@ -4,9 +4,9 @@ The thief comes after a third of the time. What honest registers do from then on
 `during the theft` behind the name, so that their times without and with a thief stand side by side.
 """
 
-from locust import User, between
+from locust import between
 
-from loadtests.users.cashier import Cashier
+from loadtests.users.cashier import Cashier, weighted
 from loadtests.users.curve import Curve
 from loadtests.users.moments import elapsed_s
 from loadtests.users.thief import Thief
@@ -18,7 +18,7 @@ class HonestRegister(Cashier):
     """A register that knows nothing of the thief."""
 
     wait_time = between(0.5, 1.5)
-    tasks = {Cashier.balance: 6, Cashier.sale: 3, Cashier.redeem: 1}  # noqa: RUF012 (locust's own way)
+    tasks = weighted({Cashier.balance: 6, Cashier.sale: 3, Cashier.redeem: 1})
 
     def row_label(self) -> str:
         """Say whether the thief is there."""
@@ -29,11 +29,10 @@ class StolenTerminal(Thief):
     """One terminal was stolen."""
 
     fixed_count = 1
+    begins_at = _BEGINS_AT
 
 
 class CardEnumeration(Curve):
-    """The same honest registers all the time; the thief joins."""
+    """The same honest registers all the time."""
 
-    def user_classes(self, at: float) -> list[type[User]]:
-        """Return the honest ones, and from a third of the time on the thief."""
-        return [user for user in super().user_classes(at) if at >= _BEGINS_AT or user is not StolenTerminal]
+    points = ((0.0, 0.5), (0.1, 1.0))

@@ -3,7 +3,7 @@
 from locust import between
 
 from loadtests.users.admin import AdminReader
-from loadtests.users.cashier import Cashier
+from loadtests.users.cashier import Cashier, weighted
 from loadtests.users.curve import Curve
 
 
@@ -11,13 +11,15 @@ class QuietRegister(Cashier):
     """A customer now and then."""
 
     wait_time = between(2, 20)
-    tasks = {  # noqa: RUF012 (locust's own way)
-        Cashier.balance: 12,
-        Cashier.sale: 5,
-        Cashier.redeem: 1,
-        Cashier.earn: 1,
-        Cashier.goods_come_back: 1,
-    }
+    tasks = weighted(
+        {
+            Cashier.balance: 12,
+            Cashier.sale: 5,
+            Cashier.redeem: 1,
+            Cashier.earn: 1,
+            Cashier.goods_come_back: 1,
+        }
+    )
 
 
 class Monitoring(AdminReader):

@@ -3,7 +3,7 @@
 from locust import between
 
 from loadtests.users.admin import AdminReader
-from loadtests.users.cashier import Cashier
+from loadtests.users.cashier import Cashier, weighted
 from loadtests.users.curve import Curve
 
 
@@ -11,15 +11,17 @@ class BusyRegister(Cashier):
     """A customer every one to three seconds; six in ten only ask, one sale in six is taken back in some way."""
 
     wait_time = between(1, 3)
-    tasks = {  # noqa: RUF012 (locust's own way)
-        Cashier.balance: 60,
-        Cashier.sale: 20,
-        Cashier.redeem: 3,
-        Cashier.earn: 2,
-        Cashier.hold_and_capture: 10,
-        Cashier.cancelled_sale: 4,
-        Cashier.goods_come_back: 1,
-    }
+    tasks = weighted(
+        {
+            Cashier.balance: 60,
+            Cashier.sale: 20,
+            Cashier.redeem: 3,
+            Cashier.earn: 2,
+            Cashier.hold_and_capture: 10,
+            Cashier.cancelled_sale: 4,
+            Cashier.goods_come_back: 1,
+        }
+    )
 
 
 class Monitoring(AdminReader):

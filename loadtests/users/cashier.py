@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
+from typing import Any
+
+from locust import TaskSet
 
 from loadtests.users.register import Register
 from protocol.requests import (
@@ -23,6 +27,11 @@ from protocol.ticket import Reply
 
 _PRICES = (250, 12_000)
 _POINT = 100
+
+
+def weighted(mix: dict[Callable[[Any], None], int]) -> list[TaskSet | Callable[..., Any]]:
+    """Return tasks as locust wants them, each as often as its weight says."""
+    return [task for task, weight in mix.items() for _ in range(weight)]
 
 
 class Cashier(Register):
@@ -56,7 +65,9 @@ class Cashier(Register):
 
     def earn(self) -> None:
         """Give points for what was paid."""
-        self.ask(EarnRequest(self.client.new_id(), 0, self.customer(), self.receipt(), None, self.client.server_now_ms()))
+        self.ask(
+            EarnRequest(self.client.new_id(), 0, self.customer(), self.receipt(), None, self.client.server_now_ms())
+        )
 
     def redeem(self) -> None:
         """Spend points."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from typing import ClassVar
 
-from locust import LoadTestShape, User
+from locust import LoadTestShape
 
 from loadtests.users.options import Options
-
-Tick = tuple[int, float, list[type[User]] | None]
 
 
 class Curve(LoadTestShape):
@@ -20,22 +19,17 @@ class Curve(LoadTestShape):
     abstract = True
     points: ClassVar[tuple[tuple[float, float], ...]] = ((0.0, 1.0),)
 
-    def tick(self) -> Tick | None:
+    def tick(self) -> tuple[int, float] | None:
         """Return how many users there shall be now and how many may come or go in a second; None at the end."""
         if self.runner is None:
             return None
         options = Options.of(self.runner.environment)
-        now_s = self.get_run_time()
+        now_s = time.perf_counter() - self.start_time
         if now_s >= options.seconds:
             return None
-        registers = round(options.registers * self.share(now_s / options.seconds))
-        count = registers + sum(user.fixed_count for user in self.user_classes(now_s / options.seconds))
-        return count, float(max(1, abs(count - self.get_current_user_count()))), self.user_classes(now_s / options.seconds)
-
-    def user_classes(self, at: float) -> list[type[User]]:
-        """Return who takes part at a share of the time."""
-        del at
-        return [] if self.runner is None else list(self.runner.environment.user_classes)
+        count = round(options.registers * self.share(now_s / options.seconds))
+        count += sum(user.fixed_count for user in self.runner.environment.user_classes)
+        return count, float(max(1, abs(count - self.runner.user_count)))
 
     def share(self, at: float) -> float:
         """Return the share of the registers at a share of the time."""

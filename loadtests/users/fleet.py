@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from typing import ClassVar
@@ -13,7 +14,6 @@ from protocol.ticket import Unanswered
 
 _POWER_EVERY = 4
 _THINK_S = (0.5, 3.0)
-_FOR_EVER_S = 1e9
 
 
 class FleetRegister(Cashier):
@@ -27,12 +27,21 @@ class FleetRegister(Cashier):
     abstract = True
     cuts: ClassVar[tuple[float, ...]] = (0.4, 0.6, 0.8)
 
-    def sell_until_the_cut(self) -> None:
-        """Serve customers, then go down with one of them."""
-        cut_s = self.next_cut_s()
-        while (left_s := cut_s - elapsed_s()) > 0:
+    def on_start(self) -> None:
+        """Sign on; what was cut before that does not concern this register."""
+        super().on_start()
+        self.cut_s = self.next_cut_s()
+
+    def wait_time(self) -> float:
+        """Return how long until the next customer, or the cut if that comes first, in seconds."""
+        return max(0.0, min(random.uniform(*_THINK_S), self.cut_s - elapsed_s()))  # noqa: S311
+
+    def serve(self) -> None:
+        """Serve a customer; if the cut has come, go down with her."""
+        if elapsed_s() < self.cut_s:
             self.sale()
-            time.sleep(min(random.uniform(*_THINK_S), max(left_s, 0.0)))  # noqa: S311
+            return
+        self.cut_s = self.next_cut_s()
         sale = SaleRequest(self.client.new_id(), 0, self.customer(), self.receipt(), 0, True)
         if self.number % _POWER_EVERY == 0:
             self.client.request_and_lose_power(sale)
@@ -47,6 +56,6 @@ class FleetRegister(Cashier):
     def next_cut_s(self) -> float:
         """Return when the next cut comes, in seconds since the beginning of the test."""
         moments = [share * self.options.seconds for share in self.cuts]
-        return next((moment for moment in moments if moment > elapsed_s()), _FOR_EVER_S)
+        return next((moment for moment in moments if moment > elapsed_s()), math.inf)
 
-    tasks = [sell_until_the_cut]  # noqa: RUF012 (locust's own way)
+    tasks = [serve]  # noqa: RUF012 (locust's own way)

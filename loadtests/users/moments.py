@@ -12,7 +12,6 @@ class _Beginning:
     at_s = 0.0
 
 
-@events.test_start.add_listener
 def _begin(**_told: Any) -> None:
     _Beginning.at_s = time.monotonic()
 
@@ -20,3 +19,6 @@ def _begin(**_told: Any) -> None:
 def elapsed_s() -> float:
     """Return how long the test has been running, in seconds."""
     return time.monotonic() - _Beginning.at_s
+
+
+events.test_start.add_listener(_begin)

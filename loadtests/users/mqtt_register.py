@@ -55,7 +55,7 @@ class MqttRegister(User):
             self.link.connect()
             self.link.subscribe(f"{self.topic}/answer")
         except MqttTrouble:
-            self.report.failed("CONNECT", time.perf_counter() - began_s, rows.NOT_REACHED)
+            self.report.failed("CONNECT", rows.NOT_REACHED)
             raise
         self.report.good("CONNECT", time.perf_counter() - began_s, 0)
 
@@ -92,7 +92,7 @@ class MqttRegister(User):
             word = self.fault(frame, awaited.payload)
         del self._awaited[request.request_id]
         if word:
-            self.report.failed(self.row(request), time.perf_counter() - began_s, word)
+            self.report.failed(self.row(request), word)
         else:
             self.report.good(self.row(request), awaited.at_s - began_s, len(awaited.payload))
 
@@ -105,7 +105,7 @@ class MqttRegister(User):
         properties = message.properties
         awaited = self._awaited.get(getattr(properties, "CorrelationData", b""))
         if awaited is not None:
-            awaited.at_s, awaited.payload = time.perf_counter(), message.payload
+            awaited.at_s, awaited.payload = time.perf_counter(), bytes(message.payload)
             awaited.came.set()
 
 
@@ -126,7 +126,7 @@ class Echo:
     def _send_back(self, message: MQTTMessage) -> None:
         properties = message.properties
         answer = publish_properties(getattr(properties, "CorrelationData", b""))
-        self._link.publish(getattr(properties, "ResponseTopic", ""), message.payload, answer)
+        self._link.publish(getattr(properties, "ResponseTopic", ""), bytes(message.payload), answer)
 
 
 class _Process:

@@ -39,7 +39,6 @@ class Options:
         )
 
 
-@events.init_command_line_parser.add_listener
 def _add_options(parser: Any) -> None:
     group = parser.add_argument_group("Tillwire")
     group.add_argument(
@@ -75,3 +74,6 @@ def _add_options(parser: Any) -> None:
         help="The MQTT broker, with user and password.",
         include_in_web_ui=False,
     )
+
+
+events.init_command_line_parser.add_listener(_add_options)

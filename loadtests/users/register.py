@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from typing import ClassVar
 
@@ -33,6 +34,8 @@ class Register(User):
         self.report = Rows(self.environment, rows.TCP, self.row_label)
         self.number = terminals().take()
         self.receipts = 0
+        # Locust starts users in groups, once a second; registers are switched on one by one.
+        time.sleep(random.random())  # noqa: S311 (chance, not a secret)
         self.client = self.switch_on()
 
     def on_stop(self) -> None:
@@ -67,11 +70,11 @@ class Register(User):
             self.gave_up(request, time.perf_counter() - began_s, failure)
             return None
         if reply.reversal_id is not None:
-            self.report.failed(f"{request.op.name} given up", time.perf_counter() - began_s, rows.REVERSED)
+            self.report.failed(f"{request.op.name} given up", rows.REVERSED, time.perf_counter() - began_s)
             return None
         return reply
 
     def gave_up(self, request: Request, elapsed_s: float, failure: Unanswered) -> None:
         """Report a request that ended without an answer."""
         word = rows.error_word(failure.code) if isinstance(failure, Refused) else type(failure).__name__
-        self.report.failed(f"{request.op.name} given up", elapsed_s, word)
+        self.report.failed(f"{request.op.name} given up", word, elapsed_s)

@@ -60,15 +60,15 @@ class Rows:
         """Report a request that was answered as it should be."""
         self._fire(name, elapsed_s, length_bytes, None)
 
-    def failed(self, name: str, elapsed_s: float, word: str) -> None:
-        """Report a request that was not."""
+    def failed(self, name: str, word: str, elapsed_s: float | None = None) -> None:
+        """Report a request that was not; one without a time is counted, but is not in the row's percentiles."""
         self._fire(name, elapsed_s, 0, Failure(word))
 
-    def _fire(self, name: str, elapsed_s: float, length_bytes: int, exception: Failure | None) -> None:
+    def _fire(self, name: str, elapsed_s: float | None, length_bytes: int, exception: Failure | None) -> None:
         self.environment.events.request.fire(
             request_type=self.request_type,
             name=name + self.label(),
-            response_time=elapsed_s * 1_000,
+            response_time=None if elapsed_s is None else elapsed_s * 1_000,
             response_length=length_bytes,
             exception=exception,
             context={},

@@ -48,7 +48,6 @@ def terminals() -> Terminals:
     return _Process.terminals
 
 
-@events.test_start.add_listener
 def _begin(environment: Environment, **_told: Any) -> None:
     options = Options.of(environment)
     runner = environment.runner
@@ -56,3 +55,6 @@ def _begin(environment: Environment, **_told: Any) -> None:
     if isinstance(runner, WorkerRunner) and environment.parsed_options is not None:
         worker, workers = runner.worker_index, int(environment.parsed_options.expect_workers)
     _Process.terminals = Terminals(options.first_terminal, options.population.terminals, worker, workers)
+
+
+events.test_start.add_listener(_begin)

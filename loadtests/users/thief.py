@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import time
+from typing import ClassVar
+
 from locust import constant_pacing
 
+from loadtests.users.moments import elapsed_s
+from loadtests.users.options import Options
 from loadtests.users.register import Register
 from protocol.requests import BalanceRequest, Card
 from protocol.ticket import Unanswered
@@ -17,16 +22,20 @@ _BAD_EVERY = 4
 class Thief(Register):
     """Asks for the balance of number after number, so many at once over one connection, ten times a second.
 
-    The walk begins at the last cards of the population, so that a few numbers are hits. It is paced, because a thief
-    without pause would take the processor of the very process in which the honest registers' times are measured.
+    It begins at a share of the test's time. The walk begins at the last cards of the population, so that a few numbers
+    are hits. It is paced, because a thief without pause would take the processor of the very process in which the
+    honest registers' times are measured.
     """
 
     abstract = True
     label = " (stolen)"
+    begins_at: ClassVar[float] = 0.0
     wait_time = constant_pacing(_PAUSE_S)
 
     def on_start(self) -> None:
-        """Sign on, as the stolen terminal can."""
+        """Wait for the moment, then sign on, as the stolen terminal can."""
+        seconds = Options.of(self.environment).seconds
+        time.sleep(max(0.0, self.begins_at * seconds - elapsed_s()))
         super().on_start()
         self.walked = max(0, self.options.population.accounts - _HITS_BEFORE_THE_WALK)
 
