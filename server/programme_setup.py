@@ -10,6 +10,7 @@ from ledger.journal.enrolment import NewCard
 from ledger.journal.onboarding import Credentials, Onboarding
 from protocol import scram, tokens
 from protocol.codes import CardKind
+from protocol.requests import Card
 from server.registers.dispatch import token_hash
 
 _SECRET_BYTES = 24
@@ -45,3 +46,9 @@ def ean13_numbers(first12: str, count: int) -> list[str]:
     """Return so many consecutive EAN-13 numbers; the first begins with these 12 digits. Raises ValueError."""
     bodies = [str(int(first12) + i).zfill(len(first12)) for i in range(count)]
     return [body + tokens.ean13_check_digit(body) for body in bodies]
+
+
+def numbered_card(number: int) -> Card:
+    """Return the card of a number below 10^11: an EAN-13 of the range 2, which GS1 leaves to the stores themselves."""
+    first12 = f"2{number:011d}"
+    return Card(CardKind.EAN13, first12 + tokens.ean13_check_digit(first12))

@@ -24,17 +24,21 @@ def register(app: typer.Typer) -> None:
 
 def migrate(context: typer.Context, as_json: JsonOption = False) -> None:
     """Bring the database to this release. Safe to run again, and on several hosts at once."""
-    from ledger.journal import migrate as migrations
-
-    url = required_url(invocation(context).attached(), "postgres_url")
-    try:
-        applied = asyncio.run(migrations.run(url))
-    except migrations.MigrationError as error:
-        raise OperatorError(str(error)) from None
+    applied = migrate_database(required_url(invocation(context).attached(), "postgres_url"))
     if as_json:
         say_json({"applied": applied})
     else:
         say("\n".join(applied) if applied else "nothing to do")
+
+
+def migrate_database(url: str) -> list[str]:
+    """Bring a database to this release and return what was applied. Raises OperatorError."""
+    from ledger.journal import migrate as migrations
+
+    try:
+        return asyncio.run(migrations.run(url))
+    except migrations.MigrationError as error:
+        raise OperatorError(str(error)) from None
 
 
 def verify(

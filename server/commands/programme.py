@@ -14,6 +14,7 @@ from ledger.journal.writer import JournalDown
 from ledger.programme import Rules
 from protocol.codes import CardKind, Message
 from protocol.tokens import BadCard
+from server.commands import population
 from server.commands.invocation import JsonOption, invocation, required_url, say, say_json
 from server.errors import OperatorError, UsageError
 from server.programme_setup import add_terminal, ean13_numbers, new_card
@@ -30,6 +31,7 @@ add_app = typer.Typer(no_args_is_help=True, help="Add a partner, network, store,
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
+    population.register(add_app)
     app.add_typer(add_app, name="add")
     app.command()(timezone)
 

