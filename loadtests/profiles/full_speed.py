@@ -1,4 +1,4 @@
-"""As fast as one process of locust goes: registers without any pause. It finds the limit of locust, not of the server."""
+"""Registers without any pause: as fast as one process of locust goes, which is a limit of locust and of no server."""
 
 from locust import constant
 

@@ -19,6 +19,6 @@ class OpeningRegister(Cashier):
 
 
 class OpeningMinute(Curve):
-    """Most come in the second third of the minute, and then all are there."""
+    """Most come in the second quarter of the minute, and after two thirds all are there."""
 
-    points = ((0.0, 0.05), (0.3, 0.25), (0.6, 0.9), (0.8, 1.0))
+    points = ((0.0, 0.05), (0.2, 0.25), (0.5, 0.9), (0.65, 1.0))

@@ -62,7 +62,7 @@ class AdminReader(User):
         address = urlsplit(Options.of(self.environment).admin_url)
         kind = http.client.HTTPSConnection if address.scheme == "https" else http.client.HTTPConnection
         self.connection = kind(address.hostname or "", address.port, timeout=_TIMEOUT_S)
-        self.report = Rows(self.environment, rows.HTTP)
+        self.report = Rows(self.environment.events.request.fire, rows.HTTP)
 
     def on_stop(self) -> None:
         """Close the connection."""

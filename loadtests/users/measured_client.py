@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import random
+import ssl
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import ClassVar, Final
 
+from loadtests.installation import Population
 from loadtests.users import rows
-from loadtests.users.population import Population
 from loadtests.users.rows import Rows
 from protocol.blocking import BlockingClient
 from protocol.events import Welcomed
@@ -103,7 +104,7 @@ class MeasuredBook(TicketBook):
 
 
 class _Process:
-    salted: SaltedKey | None = None
+    salted: ClassVar[dict[str, SaltedKey]] = {}
 
 
 class SharingRegister(RegisterOnWire):
@@ -116,19 +117,30 @@ class SharingRegister(RegisterOnWire):
     def connected(self, now_ms: int) -> None:
         """Begin the handshake."""
         if self._salted is None:
-            self._salted = _Process.salted
+            self._salted = _Process.salted.get(self._identity.secret)
         super().connected(now_ms)
 
     def _welcome(self, event: Welcomed, now_ms: int) -> None:
         super()._welcome(event, now_ms)
-        _Process.salted = self._salted
+        if self._salted is not None:
+            _Process.salted[self._identity.secret] = self._salted
 
 
 class MeasuredClient(BlockingClient):
-    """One register's client. `store` is its journal of open requests; `timing` None is that of SPEC.md, section 15."""
+    """One register's client: terminal `number` of the population. `store` is its journal of open requests.
+
+    `tls` None is plain TCP, `timing` None what SPEC.md, section 15 recommends.
+    """
 
     def __init__(
-        self, population: Population, number: int, store: Store, report: Rows, timing: Timing | None = None
+        self,
+        population: Population,
+        number: int,
+        store: Store,
+        report: Rows,
+        *,
+        tls: ssl.SSLContext | None = None,
+        timing: Timing | None = None,
     ) -> None:
         timing = timing or Timing()
         super().__init__(
@@ -136,7 +148,7 @@ class MeasuredClient(BlockingClient):
             population.port,
             population.terminal(number),
             population.secret,
-            software=_SOFTWARE,
+            tls=tls,
             timing=timing,
             store=store,
         )

@@ -45,7 +45,7 @@ class MqttRegister(User):
     def on_start(self) -> None:
         """Take a terminal, connect and subscribe to its answers."""
         self.options = Options.of(self.environment)
-        self.report = Rows(self.environment, rows.MQTT)
+        self.report = Rows(self.environment.events.request.fire, rows.MQTT)
         self.number = terminals().take()
         self.topic = f"tillwire/1/{self.network()}/load/{self.options.population.terminal(self.number)}"
         self._awaited: dict[bytes, _Awaited] = {}

@@ -31,7 +31,7 @@ class Register(User):
         """Take a terminal and connect."""
         self.options = Options.of(self.environment)
         self.open_requests = OpenRequests()
-        self.report = Rows(self.environment, rows.TCP, self.row_label)
+        self.report = Rows(self.environment.events.request.fire, rows.TCP, self.row_label)
         self.number = terminals().take()
         self.receipts = 0
         # Locust starts users in groups, once a second; registers are switched on one by one.
@@ -51,7 +51,9 @@ class Register(User):
 
     def switch_on(self) -> MeasuredClient:
         """Connect with a client that remembers nothing, and settle what the journal of open requests holds."""
-        self.client = MeasuredClient(self.options.population, self.number, self.open_requests, self.report)
+        self.client = MeasuredClient(
+            self.options.population, self.number, self.open_requests, self.report, tls=self.options.tls
+        )
         try:
             self.client.connect(_CONNECT_PATIENCE_MS)
         except Unanswered:

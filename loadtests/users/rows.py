@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
-
-from locust.env import Environment
+from typing import Any, Final
 
 from protocol.codes import ErrorCode, Outcome
 
@@ -50,9 +48,13 @@ def answer_name(operation: str, outcome: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Reports to locust's statistics. `label` returns what follows each name, if anything."""
+    """Reports to locust's statistics: `fire` is that of its event `request`.
 
-    environment: Environment
+    `label` returns what follows each name, if anything. This module needs no locust: importing that changes the sockets
+    and threads of the whole process.
+    """
+
+    fire: Callable[..., Any]
     request_type: str
     label: Callable[[], str] = str
 
@@ -65,7 +67,7 @@ class Rows:
         self._fire(name, elapsed_s, 0, Failure(word))
 
     def _fire(self, name: str, elapsed_s: float | None, length_bytes: int, exception: Failure | None) -> None:
-        self.environment.events.request.fire(
+        self.fire(
             request_type=self.request_type,
             name=name + self.label(),
             response_time=None if elapsed_s is None else elapsed_s * 1_000,

@@ -10,6 +10,8 @@ from locust import constant_pacing
 from loadtests.users.moments import elapsed_s
 from loadtests.users.options import Options
 from loadtests.users.register import Register
+from protocol import tokens
+from protocol.codes import CardKind
 from protocol.requests import BalanceRequest, Card
 from protocol.ticket import Unanswered
 
@@ -48,10 +50,9 @@ class Thief(Register):
                 self.gave_up(request, 0.0, reply)
 
     def card(self, number: int) -> Card:
-        """Return a card to try; every fourth has a wrong check digit, as numbers made by counting have."""
-        card = self.options.population.card(number)
-        if number % _BAD_EVERY:
-            return card
-        return Card(card.kind, card.value[:-1] + str((int(card.value[-1]) + 1) % 10))
+        """Return a card to try, of an account or beyond; every fourth has a wrong check digit, as guesses have."""
+        first12 = f"2{self.options.population.first_card + number:011d}"
+        digit = int(tokens.ean13_check_digit(first12)) + (number % _BAD_EVERY == 0)
+        return Card(CardKind.EAN13, f"{first12}{digit % 10}")
 
     tasks = [walk]  # noqa: RUF012 (locust's own way)

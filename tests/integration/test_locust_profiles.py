@@ -1,0 +1,263 @@
+"""Every load profile, for some seconds, against a real installation: the right rows, and no failures but the wanted.
+
+Locust runs in processes of its own, as it changes the sockets and threads of the process that imports it. All profiles
+run side by side, each with terminals of its own, because most of a test with locust is waiting.
+"""
+
+import csv
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from loadtests.installation import Installation
+
+CHECKOUT = Path(__file__).parents[2]
+PROFILES = CHECKOUT / "loadtests" / "profiles"
+LOCUST_S = 90
+TERMINALS_EACH = 50
+#: Registers and seconds of each profile here.
+SMALL = {
+    "broker_echo": (10, 5),
+    "card_enumeration": (10, 6),
+    "fleet_reconnect": (12, 8),
+    "full_speed": (3, 3),
+    "opening_minute": (30, 8),
+    "quiet_day": (20, 5),
+    "saturday_noon": (45, 7),
+}
+OPERATIONS = {
+    "BALANCE", "CAPTURE", "CONNECT", "EARN", "HOLD", "REDEEM", "REFUND", "RELEASE", "REVERSE", "SALE", "STATUS",
+    # The accounts of the test are few, so that some are spent.
+    "HOLD declined INSUFFICIENT", "REDEEM declined INSUFFICIENT", "SALE declined INSUFFICIENT",
+}  # fmt: skip
+HTTP = {"GET /health/live", "GET /health/ready", "GET /metrics"}
+
+
+@dataclass
+class Run:
+    """One run of locust."""
+
+    name: str
+    registers: int
+    folder: Path
+    process: subprocess.Popen[bytes]
+
+    def wait(self) -> "Run":
+        self.process.wait(LOCUST_S)
+        return self
+
+    @property
+    def log(self) -> str:
+        return (self.folder / f"{self.name}.log").read_text()
+
+    @property
+    def html(self) -> str:
+        return (self.folder / f"{self.name}.html").read_text()
+
+    @property
+    def counts(self) -> dict[tuple[str, str], tuple[int, int]]:
+        """Requests and failures of each row, by type and name."""
+        return {
+            (row["Type"], row["Name"]): (int(row["Request Count"]), int(row["Failure Count"]))
+            for row in self._table("stats")
+            if row["Name"] != "Aggregated"
+        }
+
+    @property
+    def total(self) -> tuple[int, int]:
+        row = self._table("stats")[-1]
+        return int(row["Request Count"]), int(row["Failure Count"])
+
+    @property
+    def failures(self) -> dict[tuple[str, str], int]:
+        """How often each error came, by name and error."""
+        return {(row["Name"], row["Error"]): int(row["Occurrences"]) for row in self._table("failures")}
+
+    def names(self, request_type: str) -> set[str]:
+        return {name for kind, name in self.counts if kind == request_type}
+
+    def _table(self, kind: str) -> list[dict[str, str]]:
+        with (self.folder / f"{self.name}_{kind}.csv").open(newline="") as file:
+            return list(csv.DictReader(file))
+
+
+def start(site: Installation, profile: str, first_terminal: int, *options: str, name: str = "", **told: object) -> Run:
+    registers, seconds = SMALL[profile]
+    folder, name = site.folder / "locust", name or profile
+    folder.mkdir(exist_ok=True)
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("TILLWIRE_", "LOCUST_", "PYTHON"))}
+    environment = {
+        **kept,
+        "PYTHONPATH": str(CHECKOUT),
+        "TILLWIRE_POPULATION": str(site.folder / "population.json"),
+        "TILLWIRE_ADMIN_URL": f"http://{site.host}:{site.admin_port}",
+        "TILLWIRE_MQTT_URL": site.mqtt_url or "",
+        "TILLWIRE_FIRST_TERMINAL": str(first_terminal),
+        "TILLWIRE_REGISTERS": str(registers),
+        "TILLWIRE_SECONDS": str(seconds),
+        **{f"TILLWIRE_{key.upper()}": str(value) for key, value in told.items()},
+    }
+    output = folder / name
+    command = [
+        sys.executable, "-m", "locust", "--config", f"loadtests/profiles/{profile}.conf", "--headless",
+        "--only-summary", "--html", f"{output}.html", "--csv", str(output), *options,
+    ]  # fmt: skip
+    with output.with_suffix(".log").open("wb") as log:
+        process = subprocess.Popen(command, cwd=CHECKOUT, env=environment, stdout=log, stderr=log)
+    return Run(name, registers, folder, process)
+
+
+@pytest.fixture(scope="module")
+def site(engines_folder: Path) -> Iterator[Installation]:
+    with Installation(engines_folder / "locust") as site:
+        site.start_engines()
+        site.populate(accounts=500, terminals=TERMINALS_EACH * (len(SMALL) + 1), lots=2)
+        site.start_server()
+        yield site
+
+
+@pytest.fixture(scope="module")
+def runs(site: Installation) -> Iterator[dict[str, Run]]:
+    """All profiles, run to their end, and one of them by two workers and a master."""
+    with ExitStack() as stack:
+        found = {}
+        for position, profile in enumerate(SMALL):
+            found[profile] = start(site, profile, position * TERMINALS_EACH)
+            stack.callback(found[profile].process.kill)
+        port = str(free_port())
+        distributed = ("--processes", "2", "--master-bind-host", "127.0.0.1", "--master-bind-port", port)
+        found["distributed"] = start(
+            site, "opening_minute", len(SMALL) * TERMINALS_EACH, *distributed, "--master-port", port, name="distributed"
+        )
+        stack.callback(found["distributed"].process.kill)
+        yield {name: run.wait() for name, run in found.items()}
+
+
+def free_port() -> int:
+    import socket  # noqa: PLC0415
+
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+def test_every_profile_is_run_here() -> None:
+    assert {file.stem for file in PROFILES.glob("*.conf")} == set(SMALL)
+    assert {file.stem for file in PROFILES.glob("*.py")} == {*SMALL, "__init__"}
+
+
+@pytest.mark.parametrize("profile", [*sorted(set(SMALL) - {"fleet_reconnect"}), "distributed"])
+def test_no_failures_and_a_report(runs: dict[str, Run], profile: str) -> None:
+    run = runs[profile]
+    assert (run.process.returncode, run.failures) == (0, {}), run.log
+    assert run.total[0] == sum(requests for requests, _ in run.counts.values())
+    assert "Traceback" not in run.log
+    assert "<html" in run.html
+    assert all(name in run.html for _, name in run.counts)
+
+
+def test_saturday_noon_has_the_whole_mix(runs: dict[str, Run]) -> None:
+    run = runs["saturday_noon"]
+    assert {"CONNECT", "BALANCE", "SALE", "HOLD", "CAPTURE"} <= run.names("tillwire") <= OPERATIONS
+    assert run.names("http") == HTTP
+    assert run.counts["tillwire", "CONNECT"] == (45, 0)
+
+
+def test_a_quiet_day_has_registers_and_a_monitor(runs: dict[str, Run]) -> None:
+    run = runs["quiet_day"]
+    assert {"CONNECT", "BALANCE"} <= run.names("tillwire") <= OPERATIONS
+    assert run.names("http") == HTTP
+
+
+@pytest.mark.parametrize("name", ["opening_minute", "distributed"])
+def test_in_the_opening_minute_every_register_signs_on_once_and_asks(runs: dict[str, Run], name: str) -> None:
+    run = runs[name]
+    assert run.counts["tillwire", "CONNECT"] == (run.registers, 0)
+    assert run.counts["tillwire", "BALANCE"][0] >= run.registers
+    assert run.names("tillwire") <= OPERATIONS
+
+
+def test_the_thief_is_told_apart_from_honest_registers(runs: dict[str, Run]) -> None:
+    run = runs["card_enumeration"]
+    stolen = {name for name in run.names("tillwire") if name.endswith(" (stolen)")}
+    assert stolen == {
+        "BALANCE (stolen)", "BALANCE declined BAD_CARD (stolen)", "BALANCE declined UNKNOWN_CARD (stolen)",
+        "CONNECT (stolen)",
+    }  # fmt: skip
+    honest = run.names("tillwire") - stolen
+    during = {name for name in honest if name.endswith(" during the theft")}
+    assert {"BALANCE", "CONNECT"} <= honest - during <= OPERATIONS
+    assert {"BALANCE during the theft"} <= during
+    assert {name.removesuffix(" during the theft") for name in during} <= OPERATIONS
+
+
+def test_a_fleet_that_falls_comes_back_and_leaves_no_doubt(runs: dict[str, Run]) -> None:
+    run = runs["fleet_reconnect"]
+    names = run.names("tillwire")
+    assert {"CONNECT", "CONNECT again", "SALE", "SALE repeated", "REVERSE"} <= names
+    assert names <= {*OPERATIONS, "CONNECT again", "SALE repeated"}
+    assert set(run.failures) == {("SALE", "ConnectionLost")}, run.log
+    # Each sale that went down was sent again by its register, or reversed if that had lost its memory.
+    lost = run.failures["SALE", "ConnectionLost"]
+    assert lost == run.counts["tillwire", "SALE repeated"][0] + run.counts["tillwire", "REVERSE"][0]
+    assert lost == run.counts["tillwire", "SALE"][1]
+    assert run.process.returncode == 1
+    assert "ConnectionLost" in run.html
+
+
+def test_the_broker_alone_is_called_so(runs: dict[str, Run]) -> None:
+    run = runs["broker_echo"]
+    assert run.names("mqtt") == {"CONNECT", "broker echo"}
+    assert run.names("tillwire") == set()
+    assert run.counts["mqtt", "broker echo"][0] >= run.registers
+
+
+def test_full_speed_does_one_thing(runs: dict[str, Run]) -> None:
+    assert {"CONNECT", "REDEEM"} <= runs["full_speed"].names("tillwire") <= OPERATIONS
+
+
+def test_without_a_population_one_sentence_says_so(site: Installation) -> None:
+    run = start(site, "quiet_day", 0, name="nobody", population="/nowhere/population.json").wait()
+    assert run.process.returncode == 2
+    assert "no population: " in run.log
+    assert "Traceback" not in run.log
+
+
+def test_a_server_that_is_killed_midway_is_counted_as_failures(site: Installation, runs: dict[str, Run]) -> None:
+    """Over TLS, so that this way is gone as well."""
+    assert runs
+    site.stop_server()
+    site.start_server(tls=True)
+    run = start(site, "saturday_noon", 0, "--stop-timeout", "1", name="killed", tls_ca=site.tls_ca, seconds=6)
+    try:
+        while run.process.poll() is None and answered(site) < 20:
+            time.sleep(0.05)
+        site.kill_server()
+        run.wait()
+    finally:
+        run.process.kill()
+    failures = run.failures
+    assert run.process.returncode == 1
+    assert failures["CONNECT again", "NotReached"] > 0, run.log
+    assert {name for name, _ in failures} - HTTP <= {*OPERATIONS, "CONNECT again"}
+    assert {error for name, error in failures if name not in HTTP} <= {
+        "ConnectionLost",
+        "NotReached",
+        "HandshakeFailed",
+    }
+    by_name: dict[str, int] = {}
+    for (name, _), count in failures.items():
+        by_name[name] = by_name.get(name, 0) + count
+    assert by_name == {name: failed for (_, name), (_, failed) in run.counts.items() if failed}
+    assert run.total == tuple(map(sum, zip(*run.counts.values(), strict=True)))
+    assert run.total[0] > run.total[1] == sum(failures.values())
+
+
+def answered(site: Installation) -> float:
+    return sum(value for name, value in site.metrics().items() if name.startswith("tillwire_answers_total"))
