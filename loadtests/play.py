@@ -58,6 +58,8 @@ def play(profile: str, folder: Path, accounts: int, terminals: int, options: Seq
         installation.start_server()
         _say(f"playing {profile} ...")
         locust = subprocess.Popen(command(profile, options), cwd=CHECKOUT, env=environment(installation))
+        # Whoever ends this process ends locust, and then everything in order.
+        signal.signal(signal.SIGTERM, lambda _number, _frame: locust.terminate())
         try:
             return locust.wait()
         except KeyboardInterrupt:
@@ -81,7 +83,7 @@ def main() -> None:
     parser.add_argument("--web", action="store_true", help="the web UI on loopback instead of a run and a report")
     ours, locusts = parser.parse_known_args()
     shown = ("--web-host", "127.0.0.1") if ours.web else ("--headless", "--html", str(REPORT))
-    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="tillwire-locust-", ignore_cleanup_errors=True) as folder:
         sys.exit(play(ours.profile, Path(folder), ours.accounts, ours.terminals, [*shown, *locusts]))
 
