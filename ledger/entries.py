@@ -151,12 +151,15 @@ def _merge(accounts: dict[int, Row], changes: Iterable[Sequence[Any]]) -> None:
 
 def continuous(decided: Sequence[Decided]) -> int:
     """Return how many of the batches continue each other account by account, so that one commit can take them."""
-    heads: dict[int, tuple[int, int]] = {}
+    if len(decided) == 1:
+        return 1
+    heads: dict[int, Sequence[Any]] = {}
     for count, part in enumerate(decided):
-        for account, after_seq, after_link, seq, link, *_ in part.changes:
-            if heads.get(account, (after_seq, after_link)) != (after_seq, after_link):
+        for change in part.changes:
+            before = heads.get(change[0])
+            if before is not None and (before[3], before[4]) != (change[1], change[2]):
                 return count
-            heads[account] = (seq, link)
+            heads[change[0]] = change
     return len(decided)
 
 

@@ -63,7 +63,8 @@ class Specimen:
     def copy(self, account: int, token: bytes, ids: Iterable[bytes]) -> Batch:
         """Return what is journaled when this past is an account's own: with its 16-byte card token and request ids."""
         new_ids = iter(ids)
-        link, results, ring = 0, [], []
+        link, results = 0, []
+        ring: list[bytes] = []
         for result in self._results:
             entries = []
             for entry in result[_ENTRIES]:
@@ -77,13 +78,9 @@ class Specimen:
             own[_ENTRIES] = entries
             results.append(own)
         _, _, _, seq, _, balance, held, owed, due_ms, _ = self._change
-        state = self._state_of(account, token, ring[-RING_MAX:])
-        change = (account, 0, 0, seq, link, balance, held, owed, due_ms, state)
+        state = replace(self._state, account=account, tokens={token: _ACTIVE}, ring=ring[-RING_MAX:])
+        change = (account, 0, 0, seq, link, balance, held, owed, due_ms, state.packed())
         return self._writer.journaling([Decided(1, results, [change])]).batch
-
-    def _state_of(self, account: int, token: bytes, ring: list[bytes]) -> bytes:
-        """Return the packed state of a copy with its card and the requests that it remembers."""
-        return replace(self._state, account=account, tokens={token: _ACTIVE}, ring=ring).packed()
 
 
 def _asked(step: Step, origin: Origin, number: int) -> tuple[Any, ...]:

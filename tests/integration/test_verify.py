@@ -169,6 +169,22 @@ async def test_sums_that_agree_with_each_other_do_not_deceive(journal: asyncpg.C
     assert "link" in str(bad)
 
 
+@pytest.mark.parametrize("column", ["moves", "cards"])
+async def test_the_same_values_in_other_bytes_are_found(
+    journal: asyncpg.Connection, journal_url: str, column: str
+) -> None:
+    """The link covers what was packed, and not how: numbers and lists may be packed longer than they need to be."""
+    for row in await journal.fetch(f"SELECT * FROM entry WHERE {column} IS NOT NULL ORDER BY account_id, seq"):  # noqa: S608
+        packed = row[column]
+        assert packed[0] & 0xF0 == 0x90
+        longer = b"\xdc\x00" + bytes([packed[0] & 0x0F]) + packed[1:]
+        assert unpack(longer) == unpack(packed)
+        async with restored(journal, "entry"):
+            await journal.execute(f"UPDATE entry SET {column} = $1 WHERE link = $2", longer, row["link"])  # noqa: S608
+            bad = await found(journal_url)
+        assert (bad.account, bad.seq) == (row["account_id"], row["seq"])
+
+
 async def test_a_missing_entry_is_found_wherever_it_was(journal: asyncpg.Connection, journal_url: str) -> None:
     for row in await journal.fetch("SELECT * FROM entry ORDER BY account_id, seq"):
         async with restored(journal, "entry"):
