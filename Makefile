@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check nightly faults simulate fix replay mutants hot-card recovery locust lock image clean
+.PHONY: help run test check bench nightly faults simulate fix replay mutants hot-card recovery locust lock image clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ simulate: $(VENV)/.dev $(VENV)/.project ## play faults on virtual time for a whi
 
 mutants: $(VENV)/.dev $(VENV)/.project ## plant known bugs, one at a time, and show which instrument finds each (MUTANTS="refund_twice")
 	@$(BIN)/python -m tests.mutants $(MUTANTS) $(MUTANTS_ARGS)
+
+bench: $(VENV)/.dev $(VENV)/.project ## measure everything beside its peers (QUICK=1: under two minutes, BENCH_ARGS="--only pgbench")
+	@$(BIN)/python -m loadtests.bench $(if $(QUICK),--quick) $(BENCH_ARGS)
 
 hot-card: $(VENV)/.dev $(VENV)/.project ## 256 registers spend one card to its last point, and how fast (HOT_CARD_ARGS="--workers 2")
 	@$(BIN)/python -m tests.measurements.hot_card $(HOT_CARD_ARGS)

@@ -6,80 +6,32 @@ Like every user of the command line it knows nothing of what is inside.
 from __future__ import annotations
 
 import atexit
-import datetime as dt
 import http.client
-import ipaddress
 import json
 import os
-import signal
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import Self
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from loadtests.certificate import make_certificate
+from loadtests.population import Population
+from loadtests.process import InstallationError, Process
+from loadtests.processor_time import processor_s
 
-from loadtests.processor_time import descendants, is_running, processor_s
-from protocol import tokens
-from protocol.codes import CardKind
-from protocol.requests import Card
+__all__ = ["Installation", "InstallationError", "Population"]
 
 CHECKOUT = Path(__file__).parents[1]
 _LOOPBACK = "127.0.0.1"
 _PREFIX = "TILLWIRE_"
 _READY_S = 120.0
-_STOP_S = 60.0
 _HTTP_S = 10.0
 _POLL_S = 0.01
-_LAST_LINES = 8
-_CERTIFICATE_DAYS = 30
 _OK = 200
-
-
-class InstallationError(RuntimeError):
-    """A part of the installation did not do what it was told; the text ends with the last lines of its log."""
-
-
-@dataclass(frozen=True, slots=True)
-class Population:
-    """What `tillwire add population` made: `accounts` cards and `terminals` terminals with one secret."""
-
-    host: str
-    port: int
-    terminals: int
-    terminal_prefix: str
-    secret: str = field(repr=False)
-    accounts: int
-    first_card: int
-    currency: str
-    lots: int
-
-    @classmethod
-    def read(cls, file: Path) -> Self:
-        """Return what is written in the command's output file."""
-        return cls(**json.loads(file.read_text(encoding="utf-8")))
-
-    def terminal(self, number: int) -> str:
-        """Return the id of a terminal from 0 on. Raises IndexError."""
-        if not 0 <= number < self.terminals:
-            raise IndexError(f"there are {self.terminals} terminals, not {number + 1}")
-        return f"{self.terminal_prefix}{number}"
-
-    def card(self, number: int) -> Card:
-        """Return the card of an account from 0 on. Raises IndexError."""
-        if not 0 <= number < self.accounts:
-            raise IndexError(f"there are {self.accounts} accounts, not {number + 1}")
-        first12 = f"2{self.first_card + number:011d}"
-        return Card(CardKind.EAN13, first12 + tokens.ean13_check_digit(first12))
 
 
 class Installation:
@@ -103,8 +55,8 @@ class Installation:
         self.tls_ca = self.folder / "certificate.pem"
         self._settings = dict(settings or {})
         self._population: Population | None = None
-        self._engines: _Process | None = None
-        self._server: _Process | None = None
+        self._engines: Process | None = None
+        self._server: Process | None = None
         self._pids: dict[str, int] = {}
         atexit.register(self.stop)
 
@@ -135,10 +87,8 @@ class Installation:
         """Start PostgreSQL, Valkey and the broker, migrated; make the installation's keys if there are none."""
         if not (self.folder / "data" / "secrets.toml").exists():
             self._run("secrets", "create")
-        # Nothing of what the server is told about engines: they are to be started.
-        engines = _Process(self._command("engines", "--json"), self._environment({}), self.folder / "engines.log")
-        self._engines = engines
-        found = json.loads(engines.first_line(_READY_S))
+        self._engines = self._begin("engines", "--json")
+        found = json.loads(self._engines.json_line(_READY_S))
         self.postgres_url, self.redis_url, self.mqtt_url = found["postgres_url"], found["redis_url"], found["mqtt_url"]
         self.postgres_bin = Path(found["postgres_bin"]) if found["postgres_bin"] else None
         self._pids = {"valkey": found["valkey_pid"], "postgresql": found["postgres_pid"]}
@@ -161,17 +111,16 @@ class Installation:
             raise InstallationError("the server is running already")
         if tls:
             key = self.folder / "certificate.key"
-            _make_certificate(self.tls_ca, key)
+            make_certificate(self.tls_ca, key)
             settings = {"tls_cert_file": str(self.tls_ca), "tls_key_file": str(key), **settings}
         urls = {"postgres_url": self.postgres_url, "redis_url": self.redis_url, "mqtt_url": self.mqtt_url or ""}
         values = {name: url for name, url in urls.items() if url} | self._settings | settings
-        server = _Process(self._command("serve"), self._environment(values), self.folder / "server.log")
-        self._server = server
+        self._server = server = self._begin("serve", settings=values)
         deadline = time.monotonic() + _READY_S
         while not (self._accepts() and self._get("/health/ready")[0] == _OK):
             server.expect_alive()
             if time.monotonic() > deadline:
-                raise InstallationError(f"the server was not ready within {_READY_S:.0f} s: {server.last_lines()}")
+                raise InstallationError(f"the server was not ready within {_READY_S:.0f} s{server.last_lines()}")
             time.sleep(_POLL_S)
 
     def stop_server(self) -> None:
@@ -209,18 +158,21 @@ class Installation:
         lines = [line.rpartition(" ") for line in text.splitlines() if line and not line.startswith("#")]
         return {name: float(value) for name, _, value in lines}
 
+    def _begin(self, *words: str, settings: Mapping[str, str] | None = None) -> Process:
+        """Start a command with settings beside those that make it one of this installation."""
+        command = [sys.executable, "-m", "server.cli", *words]
+        # A person who waits for a population sees its progress bar.
+        shown = sys.stderr if sys.stderr.isatty() and words[0] == "add" else None
+        log = self.folder / f"{words[0]}.log"
+        return Process(f"tillwire {words[0]}", command, self._environment(settings or {}), log, stderr=shown)
+
     def _run(self, *words: str) -> None:
         """Run a command that ends by itself."""
-        log = self.folder / "commands.log"
-        shown = sys.stderr if sys.stderr.isatty() else None
-        process = _Process(self._command(*words), self._environment({}), log, stderr=shown)
+        process = self._begin(*words)
         try:
             process.expect_success()
         finally:
             process.kill()
-
-    def _command(self, *words: str) -> list[str]:
-        return [sys.executable, "-m", "server.cli", "--log-level", "warning", *words]
 
     def _environment(self, settings: Mapping[str, str]) -> dict[str, str]:
         # What a developer's shell has set must not reach what is measured.
@@ -230,6 +182,7 @@ class Installation:
             "listen_host": self.host,
             "listen_port": str(self.port),
             "admin_port": str(self.admin_port),
+            "log_level": "warning",
             **dict.fromkeys(("embedded_postgres_port", "embedded_valkey_port", "embedded_broker_port"), "0"),
             **settings,
         }
@@ -254,83 +207,6 @@ class Installation:
             connection.close()
 
 
-class _Process:
-    """A command of the product at work, with its log."""
-
-    def __init__(
-        self, command: list[str], environment: dict[str, str], log: Path, *, stderr: IO[Any] | None = None
-    ) -> None:
-        self._log = log
-        self._name = " ".join(command[5:7])
-        with log.open("ab") as appended:
-            self._log_start = appended.tell()
-            # A session of its own: Ctrl-C reaches this process alone, which then stops everything in order.
-            self._process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=appended,
-                stderr=appended if stderr is None else stderr,
-                cwd=CHECKOUT,
-                env=environment,
-                start_new_session=True,
-            )
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
-
-    def first_line(self, timeout_s: float) -> str:
-        """Return the first line of JSON that it printed."""
-        deadline = time.monotonic() + timeout_s
-        while True:
-            for line in self._text().splitlines(keepends=True):
-                if line.startswith("{") and line.endswith("\n"):
-                    return line
-            self.expect_alive()
-            if time.monotonic() > deadline:
-                raise InstallationError(f"{self._name} was not ready within {timeout_s:.0f} s: {self.last_lines()}")
-            time.sleep(_POLL_S)
-
-    def expect_alive(self) -> None:
-        code = self._process.poll()
-        if code is not None:
-            raise InstallationError(f"{self._name} ended with {code}: {self.last_lines()}")
-
-    def expect_success(self) -> None:
-        code = self._process.wait()
-        if code:
-            raise InstallationError(f"{self._name} ended with {code}: {self.last_lines()}")
-
-    def stop(self) -> None:
-        """Ask it to end; kill it, and tell, when it does not."""
-        self._process.send_signal(signal.SIGTERM)
-        try:
-            self._process.wait(_STOP_S)
-        except subprocess.TimeoutExpired:
-            self.kill()
-            raise InstallationError(f"{self._name} did not end within {_STOP_S:.0f} s: {self.last_lines()}") from None
-
-    def kill(self) -> None:
-        """Kill it and all under it. Harmless when it has ended."""
-        if self._process.poll() is not None:
-            return
-        tree = [self.pid, *descendants(self.pid)]
-        for pid in tree:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        self._process.wait()
-        while any(is_running(pid) for pid in tree):
-            time.sleep(_POLL_S)
-
-    def last_lines(self) -> str:
-        return "\n".join(self._text().splitlines()[-_LAST_LINES:]) or "it logged nothing"
-
-    def _text(self) -> str:
-        with self._log.open("rb") as log:
-            log.seek(self._log_start)
-            return log.read().decode(errors="replace")
-
-
 def _free_ports(count: int) -> list[int]:
     """Return different ports of loopback that were free a moment ago."""
     probes = [socket.create_server((_LOOPBACK, 0)) for _ in range(count)]
@@ -338,30 +214,3 @@ def _free_ports(count: int) -> list[int]:
     for probe in probes:
         probe.close()
     return ports
-
-
-def _make_certificate(certificate_file: Path, key_file: Path) -> None:
-    """Write a self-signed certificate for loopback and its key, unless they are there."""
-    if certificate_file.exists():
-        return
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Tillwire load test")])
-    now = dt.datetime.now(dt.UTC)
-    hosts = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address(_LOOPBACK))]
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - dt.timedelta(hours=1))
-        .not_valid_after(now + dt.timedelta(days=_CERTIFICATE_DAYS))
-        .add_extension(x509.SubjectAlternativeName(hosts), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    pem = serialization.Encoding.PEM
-    key_text = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    with os.fdopen(os.open(key_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as opened:
-        opened.write(key_text)
-    certificate_file.write_bytes(certificate.public_bytes(pem))

@@ -110,6 +110,13 @@ class Onboarding:
         """Return whether there is a programme at all."""
         return bool(await self._connection.fetchval("SELECT EXISTS (SELECT FROM partner)"))
 
+    async def is_empty(self) -> bool:
+        """Return whether there is neither a programme nor an account; nobody else can begin one in the meantime."""
+        await self._connection.execute("LOCK TABLE partner IN EXCLUSIVE MODE")
+        return not await self._connection.fetchval(
+            "SELECT EXISTS (SELECT FROM partner) OR EXISTS (SELECT FROM account)"
+        )
+
     async def partner_named(self, name: str) -> int | None:
         """Return a partner's id."""
         return await self._found("SELECT partner_id FROM partner WHERE name = $1", name)

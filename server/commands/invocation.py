@@ -34,7 +34,7 @@ class Invocation:
         return self.load(**options).settings
 
     def attached(self, **options: Any) -> Settings:
-        """Read the settings; URLs that are not set are those of a `tillwire up` that runs on the same `data_dir`."""
+        """Read the settings; URLs that are not set are those of the engines that run on the same `data_dir`."""
         return attached(self.load(**options).settings)
 
 
@@ -76,6 +76,7 @@ def required_url(settings: Settings, name: str) -> str:
     url = getattr(settings, name)
     if url is None:
         raise UsageError(
-            f"{name} is not set and no `tillwire up` runs on {settings.data_dir}: set TILLWIRE_{name.upper()}"
+            f"{name} is not set and neither `tillwire up` nor `tillwire engines` runs on {settings.data_dir}: set "
+            f"TILLWIRE_{name.upper()}"
         )
     return str(url.get_secret_value())

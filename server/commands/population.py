@@ -2,9 +2,11 @@
 
 import asyncio
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -15,13 +17,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from server.commands.invocation import JsonOption, invocation, required_url, say, say_json
-from server.errors import OperatorError
+from server.errors import OperatorError, UsageError
+from server.population.history import LOTS_MAX
 from server.secrets import Secrets, load_secrets
 
 _ACCOUNTS_MAX = 100_000_000
 _TERMINALS_MAX = 1_000_000
-_LOTS_MAX = 256
-_JOURNAL_ROWS_MAX = 10_000_000_000
+_ROWS_OF_ACCOUNT_MAX = 10_000
 _EVERY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - it is what they are replaced by
 
 
@@ -34,9 +36,10 @@ def population(
     context: typer.Context,
     accounts: Annotated[int, typer.Option(min=1, max=_ACCOUNTS_MAX, help="Accounts, each with an active card.")],
     terminals: Annotated[int, typer.Option(min=1, max=_TERMINALS_MAX, help="Terminals, all with one secret.")],
-    lots: Annotated[int, typer.Option(min=1, max=_LOTS_MAX, help="Lots of an account, on average.")] = 6,
+    lots: Annotated[int, typer.Option(min=1, max=LOTS_MAX, help="Lots of an account, on average.")] = 6,
     journal_rows: Annotated[
-        int, typer.Option(min=0, max=_JOURNAL_ROWS_MAX, help="Rows of the journal in all, at least.")
+        int,
+        typer.Option(min=0, help=f"Least rows of the journal; {_ROWS_OF_ACCOUNT_MAX:,} an account at most."),
     ] = 0,
     output: Annotated[
         Path | None, typer.Option(help="File for the JSON with the terminals' secret, readable by its owner alone.")
@@ -47,19 +50,27 @@ def population(
 
     The cards are EAN-13 of the range 2, 2 and the number of the account in eleven digits. `tillwire verify` passes.
     """
+    from server.population.programme import CURRENCY, TERMINAL_PREFIX
+
+    if journal_rows > accounts * _ROWS_OF_ACCOUNT_MAX:
+        raise UsageError(f"{accounts} accounts hold {accounts * _ROWS_OF_ACCOUNT_MAX} rows of the journal at most")
+    # Whoever learns of it afterwards has a population whose secret nobody knows.
+    if output is not None and not os.access(output.absolute().parent, os.W_OK):
+        raise UsageError(f"{output} cannot be written: {output.absolute().parent} is no folder that may be written to")
     settings = invocation(context).attached()
     secrets = load_secrets(settings)
     url = required_url(settings, "postgres_url")
+    signal.signal(signal.SIGTERM, _interrupt)
     secret = _populated(url, secrets, accounts, terminals, lots, journal_rows, quiet=as_json)
     made = {
         "host": _EVERY_ADDRESS.get(settings.listen_host, settings.listen_host),
         "port": settings.listen_port,
         "terminals": terminals,
-        "terminal_prefix": "load-",
+        "terminal_prefix": TERMINAL_PREFIX,
         "secret": secret,
         "accounts": accounts,
         "first_card": 0,
-        "currency": "EUR",
+        "currency": CURRENCY,
         "lots": lots,
     }
     if output is not None:
@@ -67,20 +78,18 @@ def population(
     if as_json:
         say_json(made)
     else:
-        say(f"{accounts} accounts, {terminals} terminals with the secret {secret}")
+        say(f"accounts {accounts}, terminals {terminals}, their secret {secret}")
 
 
 def _populated(
     url: str, secrets: Secrets, accounts: int, terminals: int, lots: int, journal_rows: int, *, quiet: bool
 ) -> str:
     """Do it and return the secret; what was begun is taken back when it fails."""
-    import asyncpg
-
+    from ledger.journal.onboarding import NotOnboarded
     from ledger.journal.writer import JournalDown
-    from server.population.filling import Plan, fill
-    from server.population.programme import abandon, found
+    from server.population.filling import Plan, clear, fill
+    from server.population.programme import found
 
-    signal.signal(signal.SIGTERM, _interrupt)
     try:
         founded = asyncio.run(found(url, terminals))
         plan = Plan(accounts, lots, journal_rows, founded.origin, secrets.token_key, secrets.seal_key)
@@ -88,9 +97,9 @@ def _populated(
             with _progress(accounts, quiet=quiet) as progress:
                 fill(url, plan, progress)
         except BaseException:
-            asyncio.run(abandon(url))
+            clear(url)
             raise
-    except (JournalDown, asyncpg.PostgresError, OSError) as error:
+    except (NotOnboarded, JournalDown, BrokenExecutor) as error:
         raise OperatorError(f"the population could not be written: {error}") from None
     return founded.secret
 

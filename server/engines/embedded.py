@@ -1,4 +1,4 @@
-"""The engines of `tillwire up`: started unless a setting names them, under one folder that one process owns."""
+"""The engines of `up` and `engines`: started unless a setting names them, under one folder that one process owns."""
 
 import contextlib
 import fcntl
@@ -26,7 +26,7 @@ from server.settings import Settings
 _LOCK_FILE = "lock"
 _LOCK_TRIES = 10
 _LOCK_POLL_S = 0.02
-# For commands that are run beside `tillwire up`; mode 0600, because of the passwords.
+# For commands that are run beside these engines; mode 0600, because of the passwords.
 _URLS_FILE = "urls.json"
 
 
@@ -197,7 +197,7 @@ def _lock_patiently(lock: int) -> None:
 
 
 def attached(settings: Settings) -> Settings:
-    """Return settings whose missing URLs are those of the `tillwire up` that uses `data_dir`, if one runs now."""
+    """Return settings whose missing URLs are those of the embedded engines that use `data_dir`, if some run now."""
     folder = settings.data_dir.absolute()
     try:
         lock = os.open(folder / _LOCK_FILE, os.O_RDONLY)

@@ -7,34 +7,27 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import islice
 from multiprocessing import get_context, parent_process
-from typing import Any
-
-import asyncpg
 
 from ledger.entries import EntryWriter
+from ledger.journal.bulk import BulkWriter
+from ledger.journal.enrolment import Enrolled
 from ledger.journal.writer import Batch
 from ledger.programme import Programme
 from ledger.standby import StandbyStores
-from protocol import tokens
 from protocol.codes import CardKind
 from server.population.history import history, variety
 from server.population.specimen import Origin, Specimen
-from server.programme_setup import numbered_card
+from server.programme_setup import new_card, numbered_card
 from server.registers.answers import AnswerRenderer
-from server.registers.dispatch import token_hash
 
 _ENTRIES_AT_ONCE = 10_000
 _QUEUED = 2
-_ACTIVE = 1
-_ACCOUNT_COLUMNS = ("account_id", "seq", "link", "balance", "held", "owed", "due_ms", "state")
-_CARD_COLUMNS = ("token", "account_id", "kind", "masked", "status")
-# Where a row has its moves: as the text of an array, while COPY wants the numbers.
-_MOVES = 19
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +59,7 @@ class Plan:
 def fill(postgres_url: str, plan: Plan, progress: Callable[[int], None]) -> None:
     """Create the accounts 1 .. `plan.accounts`, account i with `numbered_card(i - 1)`.
 
-    `progress` is told how many there are. Raises what asyncpg raises; what was committed until then stays.
+    `progress` is told how many there are. Raises JournalDown; what was committed until then stays.
     """
     done = 0
     # Started anew and not forked, so that this process may have threads and connections.
@@ -82,23 +75,23 @@ def fill(postgres_url: str, plan: Plan, progress: Callable[[int], None]) -> None
                 done += sum(future.result() for future in finished)
                 progress(done)
         except BaseException:
-            makers.shutdown(wait=False, cancel_futures=True)
+            # Whoever empties the database afterwards must not be followed by a part that was still under way.
+            makers.shutdown(wait=True, cancel_futures=True)
             raise
-    asyncio.run(_settle(postgres_url))
+    asyncio.run(_with_writer(postgres_url, BulkWriter.settle))
 
 
-async def _settle(postgres_url: str) -> None:
-    """Leave a database at rest, not one that was filled a moment ago and has its housekeeping before it."""
-    connection = await asyncpg.connect(postgres_url)
+def clear(postgres_url: str) -> None:
+    """Remove the programme and whatever accounts there are. Raises JournalDown."""
+    asyncio.run(_with_writer(postgres_url, BulkWriter.clear))
+
+
+async def _with_writer(postgres_url: str, work: Callable[[BulkWriter], Awaitable[None]]) -> None:
+    writer = await BulkWriter.open(postgres_url)
     try:
-        await connection.execute(
-            "SELECT setval(pg_get_serial_sequence('account', 'account_id'), (SELECT max(account_id) FROM account))"
-        )
-        for table in ("account", "card", "entry"):
-            await connection.execute(f"VACUUM (ANALYZE) {table}")
-        await connection.execute("CHECKPOINT")
+        await work(writer)
     finally:
-        await connection.close()
+        await writer.close()
 
 
 class _Maker:
@@ -107,9 +100,7 @@ class _Maker:
     def __init__(self, postgres_url: str, plan: Plan) -> None:
         self._plan = plan
         self._runner = asyncio.Runner()
-        self._connection: asyncpg.Connection[Any] = self._runner.run(
-            asyncpg.connect(postgres_url, server_settings={"synchronous_commit": "off"})
-        )
+        self._writer = self._runner.run(BulkWriter.open(postgres_url))
         self._specimens: list[Specimen] = self._runner.run(self._live())
 
     async def _live(self) -> list[Specimen]:
@@ -117,44 +108,40 @@ class _Maker:
         nothing = Programme.empty()
         writer = EntryWriter(AnswerRenderer(lambda: nothing, lambda: plan.now_ms), plan.seal_key)
         store = StandbyStores(accounts_max=1).make()
-        pasts = [history(kind, plan.lots, plan.entries_min, plan.now_ms) for kind in range(variety(plan.lots))]
+        kinds = range(min(variety(plan.lots), plan.accounts))
+        pasts = [history(kind, plan.lots, plan.entries_min, plan.now_ms) for kind in kinds]
         return [await Specimen.live(past, plan.origin, writer, store) for past in pasts]
 
     def make(self, first: int) -> int:
+        """Write one part of the accounts; return how many."""
         end = min(first + self._plan.accounts_at_once, self._plan.accounts)
-        self._runner.run(self._copy(first, end))
+        made = [self._copied(number) for number in range(first, end)]
+        self._runner.run(self._writer.add((batch for batch, _ in made), (card for _, card in made)))
         return end - first
 
-    async def _copy(self, first: int, end: int) -> None:
-        accounts: list[tuple[Any, ...]] = []
-        cards: list[tuple[Any, ...]] = []
-        entries: list[tuple[Any, ...]] = []
-        plan, specimens = self._plan, self._specimens
-        for number in range(first, end):
-            account, card = number + 1, numbered_card(number)
-            canonical = card.token or ""
-            token = token_hash(canonical, plan.token_key)
-            specimen = specimens[number % len(specimens)]
-            batch = specimen.copy(account, token, _ids(number, plan.accounts, specimen.requests))
-            cards.append((token, account, int(CardKind.EAN13), tokens.masked(canonical), _ACTIVE))
-            accounts.extend(_account_rows(batch))
-            entries.extend(_entry_rows(batch))
-        copy = self._connection.copy_records_to_table
-        async with self._connection.transaction():
-            await copy("account", columns=_ACCOUNT_COLUMNS, records=accounts)
-            await copy("card", columns=_CARD_COLUMNS, records=cards)
-            await copy("entry", records=entries)
+    def _copied(self, number: int) -> tuple[Batch, Enrolled]:
+        account = number + 1
+        card = new_card(CardKind.EAN13, numbered_card(number).value, self._plan.token_key, active=True)
+        specimen = self._specimens[number % len(self._specimens)]
+        batch = specimen.copy(account, card.token, _ids(number, self._plan.accounts, specimen.requests))
+        return batch, Enrolled(account, card)
 
 
-_maker: _Maker
+_given: tuple[str, Plan]
 
 
 def _begin(postgres_url: str, plan: Plan) -> None:
-    global _maker  # noqa: PLW0603 - the pool has no other place for what a process keeps
+    global _given  # noqa: PLW0603 - the pool has no other place for what a process keeps
     # Ctrl-C reaches the whole group; the parent alone decides what to do about it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    _maker = _Maker(postgres_url, plan)
+    _given = (postgres_url, plan)
+
+
+@cache
+def _maker() -> _Maker:
+    # With the first part and not with the process: what fails here is told by a future.
+    return _Maker(*_given)
 
 
 def _end_with_parent() -> None:
@@ -165,7 +152,7 @@ def _end_with_parent() -> None:
 
 
 def _make(first: int) -> int:
-    return _maker.make(first)
+    return _maker().make(first)
 
 
 def _ids(number: int, accounts: int, count: int) -> Iterator[bytes]:
@@ -179,14 +166,3 @@ def _ids(number: int, accounts: int, count: int) -> Iterator[bytes]:
     for at in range(count):
         own = dice[16 * at : 16 * at + 16]
         yield (first + at * step + int.from_bytes(own[:8], "big") % step).to_bytes(8, "big") + own[8:]
-
-
-def _account_rows(batch: Batch) -> Iterator[tuple[Any, ...]]:
-    for account, _, _, seq, link, balance, held, owed, due_ms, state in batch.accounts.values():
-        yield account, seq, link, balance, held, owed, due_ms or None, state
-
-
-def _entry_rows(batch: Batch) -> Iterator[tuple[Any, ...]]:
-    for row in batch.entries:
-        moves = [int(number) for number in row[_MOVES][1:-1].split(",") if number]
-        yield (*row[:_MOVES], moves, *row[_MOVES + 1 :])

@@ -25,7 +25,7 @@ _PAIR_MS = 600_000
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One request of the past: EARN on `amount`, whose points last until `expiry_day` (0 = ever), or REDEEM of `points`.
+    """One request of the past: EARN on `amount`, whose points last until `expiry_day` (0: no end), or REDEEM `points`.
 
     Points and money are minor units, `at_ms` is milliseconds and `expiry_day` days since 1970.
     """

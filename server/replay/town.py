@@ -8,8 +8,9 @@ from ledger.journal.enrolment import NewCard
 from ledger.journal.onboarding import Credentials, Onboarding, onboarding
 from ledger.programme import Rules
 from protocol import scram, tokens
-from protocol.codes import CardKind, Message
+from protocol.codes import Message
 from protocol.requests import Card
+from server.programme_setup import numbered_card
 from server.registers.dispatch import token_hash
 
 CURRENCY = "USD"
@@ -35,17 +36,11 @@ class Town:
     cards: Mapping[int, Card]
 
 
-def card_of(household: int) -> Card:
-    """Return a household's card: an EAN-13 of the range 2, which GS1 leaves to the stores themselves."""
-    first12 = f"2{household:011d}"
-    return Card(CardKind.EAN13, first12 + tokens.ean13_check_digit(first12))
-
-
 async def found(
     postgres_url: str, token_key: bytes, stores: Iterable[int], households: Iterable[int], tills: int, earn_bp: int
 ) -> Town:
     """Create everything in an empty, migrated database, with `tills` terminals in every store."""
-    cards = {household: card_of(household) for household in sorted(set(households))}
+    cards = {household: numbered_card(household) for household in sorted(set(households))}
     async with onboarding(postgres_url) as to:
         signs = await _open_stores(to, stores, tills, earn_bp)
         await to.cards([_new_card(card, token_key) for card in cards.values()])

@@ -11,6 +11,7 @@ import pytest
 
 from server.engines.embedded import attached
 from server.engines.ports import free_port
+from server.engines.processes import is_running
 from server.settings import Settings
 
 CHECKOUT = Path(__file__).parents[2]
@@ -198,3 +199,32 @@ def test_up_interrupted_while_starting_leaves_nothing_behind(own_folder: Path) -
         up.send_signal(signal.SIGINT)
         assert up.wait(60) == 130
         assert "Traceback" not in up.stderr.read()
+
+
+def test_engines_run_alone_until_told_to_stop(own_folder: Path) -> None:
+    folder = own_folder / "data"
+    variables = up_variables(folder)
+    command = [sys.executable, "-m", "server.cli", "engines", "--data-dir", str(folder), "--json"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=CHECKOUT, env=variables
+    ) as running:
+        try:
+            assert running.stdout is not None
+            ready = json.loads(running.stdout.readline())
+            assert ready["postgres_url"].endswith(f"@127.0.0.1:{variables['TILLWIRE_EMBEDDED_POSTGRES_PORT']}/tillwire")
+            assert is_running(ready["postgres_pid"])
+            assert is_running(ready["valkey_pid"])
+            assert ready["mqtt_url"].startswith("mqtt://")
+            assert ready["postgres_bin"] is None or (Path(ready["postgres_bin"]) / "pgbench").is_file()
+            # Other commands find them, and they are migrated.
+            beside = {"TILLWIRE_DATA_DIR": str(folder)}
+            assert json.loads(tillwire("migrate", "--json", **beside).stdout) == {"applied": []}
+            os.kill(ready["valkey_pid"], signal.SIGKILL)
+        finally:
+            running.send_signal(signal.SIGTERM)
+        assert running.wait(60) == 0
+        assert running.stderr is not None
+        assert running.stderr.read().splitlines() == ["starting the engines ...", "stopping the engines ..."]
+    assert not is_running(ready["postgres_pid"])
+    assert not (folder / "urls.json").exists()
+    assert (folder / "postgresql" / "server.log").read_text().rstrip().endswith("database system is shut down")

@@ -7,6 +7,7 @@ from pathlib import Path
 from protocol.codes import Outcome
 from tests.conftest import SMALL
 from tests.measurements import hot_card, recovery
+from tests.measurements.allocation_counter import AllocationCounter
 from tests.measurements.hot_card import POINT
 from tests.measurements.lean_register import Tally
 from tests.measurements.premises import Premises
@@ -53,3 +54,17 @@ async def test_accounts_opened_in_bulk_are_valid_and_outlive_everything_but_post
     assert found.faults == []
     assert (found.verified_accounts, found.cold_accounts) == (600, 200)
     assert all(getattr(found, one.name) > 0 for one in fields(found) if one.name.endswith("_s"))
+
+
+def test_allocations_are_counted_one_by_one() -> None:
+    counter = AllocationCounter()
+    kept: list[object] = [None] * 1000
+    with counter:
+        before = counter.count
+        for number in range(250):
+            kept[number] = object()
+        counted = counter.count - before
+    assert 250 <= counted < 270
+    after = counter.count
+    kept.extend(object() for _ in range(50))
+    assert counter.count == after

@@ -27,11 +27,14 @@ from rich.table import Table
 
 from ledger.hot_store import HotStore
 from ledger.verify import verify
+from loadtests.processor_time import processor_s
 from protocol.codes import ErrorCode, Outcome
 from protocol.requests import Card, EarnRequest, Receipt, RedeemRequest, Request
+from server.population.history import EARN_RATE_BP
+from server.population.programme import CURRENCY
+from server.programme_setup import numbered_card
 from tests.measurements.lean_register import LeanRegister, Tally, answer_all, sign_on
-from tests.measurements.premises import CURRENCY, RULES, Premises, card_of
-from tests.measurements.processor_time import processor_s
+from tests.measurements.premises import Premises
 
 POINT = 100
 _TTL_MS = 60_000
@@ -58,14 +61,14 @@ class Found:
 
 async def measure(premises: Premises, registers: int, points: int, attempts: int, rounds: int = 1) -> list[Found]:
     """Spend `points` on a fresh card by `attempts`, as many rounds as asked, with engines and server running."""
-    cards = [card_of(number) for number in range(rounds)]
+    cards = [numbered_card(number) for number in range(rounds)]
     await premises.enrol(cards)
     await premises.until_listening()
     terminals = [premises.terminal(number) for number in range(registers)]
     rows = []
     connected = await sign_on(premises.host, premises.port, terminals, premises.secret, Tally())
     for card in cards:
-        worth = Receipt(points * POINT * 10_000 // RULES.earn_rate_bp, CURRENCY, "opening")
+        worth = Receipt(points * POINT * 10_000 // EARN_RATE_BP, CURRENCY, "opening")
         await answer_all(connected[:1], [EarnRequest(os.urandom(16), _TTL_MS, card, worth, None, 0)])
         spend = Receipt(0, CURRENCY)
         asked: list[Request] = [RedeemRequest(os.urandom(16), _TTL_MS, card, POINT, spend) for _ in range(attempts)]

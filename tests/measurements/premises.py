@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import secrets
 import signal
 import subprocess
 import sys
@@ -19,51 +18,43 @@ import asyncpg
 
 from ledger.journal import migrate
 from ledger.journal.enrolment import NewCard
-from ledger.journal.onboarding import Credentials, onboarding
+from ledger.journal.onboarding import onboarding
 from ledger.journal.partitioning import ensure_partitions
 from ledger.journal.postgres import Postgres
-from ledger.programme import Rules
-from protocol import scram, tokens
-from protocol.codes import CardKind, Message
+from protocol import tokens
 from protocol.requests import Card
 from server.engines.child import Child
 from server.engines.ports import LOOPBACK, free_port
 from server.engines.postgres import EmbeddedPostgres
 from server.engines.valkey import EmbeddedValkey
+from server.population import programme
+from server.population.specimen import Origin
 from server.registers.dispatch import token_hash
 from server.secrets import KEY_BYTES, NAMES, VARIABLE_PREFIX, Secrets
 from server.settings_load import PREFIX
 
 CHECKOUT = Path(__file__).parents[2]
-CURRENCY = "EUR"
-#: One minor point for twenty minor units of money.
-RULES = Rules(valid_from_ms=0, earn_rate_bp=500)
 _ACTIVE = 1
 _MODULES = ("server.cli", "server.commands.serving", "server.workers.worker")
 _DRAIN_S = 20.0
 _POLL_S = 0.002
 
 
-def card_of(number: int) -> Card:
-    """Return the card of an account: an EAN-13 of the range 2, which GS1 leaves to the stores themselves."""
-    first12 = f"2{number:011d}"
-    return Card(CardKind.EAN13, first12 + tokens.ean13_check_digit(first12))
-
-
 class Premises:
     """Engines and server; `settings` are the server's by name, beside those that follow from the engines."""
+
+    #: Both are there once the programme is founded.
+    secret: str
+    origin: Origin
 
     def __init__(
         self, folder: Path, *, postgres_options: dict[str, str] | None = None, settings: dict[str, str] | None = None
     ) -> None:
         self.folder = folder
         self.keys = Secrets(**{name: os.urandom(KEY_BYTES) for name in NAMES})
-        self.secret = secrets.token_urlsafe(24)
         self.postgres = EmbeddedPostgres(folder / "postgresql", options=postgres_options)
         self.valkey = EmbeddedValkey(folder / "valkey")
         self.host, self.port = LOOPBACK, free_port()
-        self.network_id = 0
-        self.partner_id = 0
         self._admin_port = free_port()
         self._settings = settings or {}
         self._server: Child | None = None
@@ -76,19 +67,11 @@ class Premises:
         """Create an empty programme in which so many terminals may do everything; all have the same secret."""
         await migrate.run(self.postgres.url)
         await ensure_partitions(Postgres(self.postgres.url), int(self._settings.get("partitions", "1")))
-        made = scram.credentials(self.secret, os.urandom(scram.SALT_BYTES), scram.ITERATIONS)
-        keys = Credentials(made.salt, made.iterations, made.stored_key, made.server_key)
-        everything = [int(op) for op in Message if Message.BALANCE <= op <= Message.REPLACE]
-        async with onboarding(self.postgres.url) as to:
-            self.partner_id = await to.partner("Partner")
-            self.network_id = await to.network(self.partner_id, "Network", CURRENCY)
-            await to.rules(self.network_id, RULES)
-            store = await to.store(self.network_id, "Store")
-            for number in range(terminals):
-                await to.terminal(store, self.terminal(number), everything, keys)
+        founded = await programme.found(self.postgres.url, terminals)
+        self.origin, self.secret = founded.origin, founded.secret
 
     def terminal(self, number: int) -> str:
-        return f"register-{number}"
+        return f"{programme.TERMINAL_PREFIX}{number}"
 
     def token(self, card: Card) -> bytes:
         """Return what the ledger knows the card by."""

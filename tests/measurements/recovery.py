@@ -36,14 +36,17 @@ from protocol.answers import Answer
 from protocol.codes import ErrorCode, Outcome
 from protocol.requests import BalanceRequest, Receipt, RedeemRequest, Request
 from protocol.scram import SaltedKey
-from tests.measurements.bulk_opening import open_accounts
+from server.population.filling import Plan, fill
+from server.population.programme import CURRENCY
+from server.programme_setup import numbered_card
 from tests.measurements.lean_register import LeanRegister, Tally, answer_all, sign_on
-from tests.measurements.premises import CURRENCY, Premises, card_of
+from tests.measurements.premises import Premises
 
 _TTL_MS = 30_000
 _PATIENCE_S = 120.0
 _KNOCK_S = 0.002
 REGISTERS = 64
+LOTS = 2
 
 
 @dataclass
@@ -79,7 +82,16 @@ class Recovery:
     async def open(self, progress: Callable[[int], None]) -> None:
         """Fill PostgreSQL."""
         began = time.perf_counter()
-        await open_accounts(self._premises, self.found.accounts, progress)
+        premises = self._premises
+        plan = Plan(
+            self.found.accounts,
+            lots=LOTS,
+            journal_rows=0,
+            origin=premises.origin,
+            token_key=premises.keys.token_key,
+            seal_key=premises.keys.seal_key,
+        )
+        await asyncio.to_thread(fill, premises.postgres.url, plan, progress)
         self.found.opening_s = _since(began)
 
     async def start(self) -> None:
@@ -124,7 +136,7 @@ class Recovery:
         terminals = [premises.terminal(number) for number in range(REGISTERS)]
         registers = await sign_on(premises.host, premises.port, terminals, premises.secret, tally)
         numbers = self._dice.sample(range(self.found.accounts), count)
-        asked: list[Request] = [BalanceRequest(os.urandom(16), _TTL_MS, card_of(number)) for number in numbers]
+        asked: list[Request] = [BalanceRequest(os.urandom(16), _TTL_MS, numbered_card(number)) for number in numbers]
         elapsed_s = await answer_all(registers, asked, at_once=-(-count // REGISTERS))
         self.found.cold_accounts, self.found.cold_accounts_s = count, round(elapsed_s, 3)
         self.found.cold_accounts_per_s = int(count / elapsed_s)
@@ -141,7 +153,7 @@ class Recovery:
     async def check(self, *, all_accounts: bool) -> None:
         """Recompute journals; look that every spend that was approved is in there once."""
         for number, points in self._spent.items():
-            token = self._premises.token(card_of(number))
+            token = self._premises.token(numbered_card(number))
             sql = "SELECT coalesce(sum(spent), 0)::bigint AS n FROM entry JOIN card USING (account_id) WHERE token = $1"
             journaled = (await self._premises.fetch(sql, token))[0]["n"]
             if journaled != points:
@@ -182,7 +194,7 @@ class Recovery:
 
     async def _spend(self, register: LeanRegister) -> None:
         number = self._dice.randrange(self.found.accounts)
-        request = RedeemRequest(os.urandom(16), _TTL_MS, card_of(number), 1, Receipt(0, CURRENCY))
+        request = RedeemRequest(os.urandom(16), _TTL_MS, numbered_card(number), 1, Receipt(0, CURRENCY))
         await answer_all([register], [request])
         outcome = register.tally.bodies[request.request_id][1]
         if outcome != Outcome.APPROVED:
@@ -190,7 +202,7 @@ class Recovery:
         self._spent[number] = self._spent.get(number, 0) + 1
 
     async def _balances(self, numbers: list[int]) -> dict[int, int]:
-        of = {self._premises.token(card_of(number)): number for number in numbers}
+        of = {self._premises.token(numbered_card(number)): number for number in numbers}
         sql = "SELECT token, balance - held AS n FROM account JOIN card USING (account_id) WHERE token = ANY ($1)"
         return {of[row["token"]]: row["n"] for row in await self._premises.fetch(sql, list(of))}
 

@@ -12,12 +12,12 @@ from protocol.codes import Outcome
 from protocol.requests import Card, Receipt
 from protocol.ticket import NoAnswer, Reply
 from server.errors import OperatorError, UsageError
+from server.programme_setup import numbered_card
 from server.replay import group, premises
 from server.replay.baskets import Basket, Weeks, cents_of
 from server.replay.drive import Drive, Queue, Sales
 from server.replay.plan import Plan, basis_points
 from server.replay.report import Report
-from server.replay.town import card_of
 
 APPROVED = Outcome.APPROVED
 
@@ -79,7 +79,7 @@ def test_weeks_are_a_range_or_one() -> None:
 
 
 def test_cards_are_good_and_all_different() -> None:
-    cards = {card_of(household).token for household in range(1, 2_501)}
+    cards = {numbered_card(household).token for household in range(1, 2_501)}
     assert len(cards) == 2_500
     assert None not in cards
 
@@ -146,7 +146,7 @@ def drive(till: Till, cents: Iterable[int]) -> Sales:
     plan = Plan()
     shown: list[int] = []
     tills: Any = {1: [till]}
-    driving = Drive(tills, {5: card_of(5)}, plan, lambda sales: shown.append(sales.baskets))
+    driving = Drive(tills, {5: numbered_card(5)}, plan, lambda sales: shown.append(sales.baskets))
     baskets = [Basket(5, 1, number, value) for number, value in enumerate(cents)]
 
     async def run() -> None:

@@ -1,0 +1,1 @@
+"""The benchmark: Tillwire beside what people would use instead, in one run, on one machine (docs/performance.md)."""

@@ -1,0 +1,1 @@
+"""What people would use instead of Tillwire, doing the same job on the same PostgreSQL."""

@@ -1,0 +1,1 @@
+"""The second peer: an asyncio HTTP service on PostgreSQL, as people commonly write one."""
