@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from itertools import pairwise
 from typing import ClassVar
 
 from locust import LoadTestShape
@@ -20,7 +21,7 @@ class Curve(LoadTestShape):
     points: ClassVar[tuple[tuple[float, float], ...]] = ((0.0, 1.0),)
 
     def tick(self) -> tuple[int, float] | None:
-        """Return how many users there shall be now and how many may come or go in a second; None at the end."""
+        """Return how many users there shall be now, and how many may come or go in a second; None at the end."""
         if self.runner is None:
             return None
         options = Options.of(self.runner.environment)
@@ -29,7 +30,18 @@ class Curve(LoadTestShape):
             return None
         count = round(options.registers * self.share(now_s / options.seconds))
         count += sum(user.fixed_count for user in self.runner.environment.user_classes)
-        return count, float(max(1, abs(count - self.runner.user_count)))
+        return count, self.steepness(options)
+
+    def steepness(self, options: Options) -> float:
+        """Return how many may come or go in a second, the same all the time.
+
+        Every change of what a tick returns is a message to every worker, which costs it some tenths of a second.
+        """
+        slopes = [
+            abs(later[1] - earlier[1]) / ((later[0] - earlier[0]) * options.seconds)
+            for earlier, later in pairwise(self.points)
+        ]
+        return max(1.0, options.registers * max(self.points[0][1], *slopes, 0.0))
 
     def share(self, at: float) -> float:
         """Return the share of the registers at a share of the time."""

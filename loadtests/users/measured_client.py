@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
-from loadtests.installation import Population
+from loadtests.population import Population
 from loadtests.users import rows
 from loadtests.users.rows import Rows
 from protocol.blocking import BlockingClient

@@ -13,7 +13,7 @@ from typing import Any
 from locust import events
 from locust.env import Environment
 
-from loadtests.installation import Population
+from loadtests.population import Population
 
 _SECONDS = 600
 _REGISTERS = 40

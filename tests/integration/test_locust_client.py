@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from loadtests.installation import Population
+from loadtests.population import Population
 from loadtests.users.measured_client import MeasuredClient
 from loadtests.users.open_requests import OpenRequests
 from loadtests.users.rows import TCP, Rows
