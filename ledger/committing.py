@@ -10,6 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import structlog
@@ -131,9 +132,9 @@ class Committer:
             if self._clock.monotonic_s() - self._checked_at > self._limits.owner_check_s:
                 await self._be_heard()
 
-    async def begin(self) -> None:
+    async def begin(self, *, standby: bool) -> None:
         """Tell PostgreSQL that this owner decides from now on. Raises JournalDown and Fenced."""
-        await self._ask(self._writer.begin)
+        await self._ask(partial(self._writer.begin, standby=standby))
 
     async def _be_heard(self) -> None:
         """PostgreSQL ends silent sessions, so speak; and see whether the partition should move to another worker."""
@@ -149,7 +150,7 @@ class Committer:
         """Raise JournalDown when the partition may have another owner by now.
 
         What changes something is fenced by its commit. What only reads must not be answered by a former owner, and
-        Redis does not tell one when its heir has no Redis; such an heir waits until this lease has run out.
+        Redis does not tell one when it or its heir has no Redis; the heir then waits until this lease has run out.
         """
         silence_s = self._clock.monotonic_s() - self._heard_at
         if self._writer.disconnected or silence_s > self._limits.lease_s:

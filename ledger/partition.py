@@ -244,8 +244,16 @@ class Partition:
             return await self._stand_in(writer, claim)
         return self._services.hot_store, await self._take_over(writer, claim)
 
+    async def _outwait(self, claim: Claim) -> None:
+        """Wait until the last owner that decided cannot believe any more that it is still the owner."""
+        if claim.served_by not in ("", self._owner):
+            await asyncio.sleep(self._limits.lease_s)
+
     async def _take_over(self, writer: Writer, claim: Claim) -> PartitionHead:
         hot_store, statistics = self._services.hot_store, self._services.statistics
+        if claim.standby:
+            # Redis fences a former owner only if that one asks it.
+            await self._outwait(claim)
         decided = await hot_store.claim(self.number, claim.epoch, claim.generation, claim.mark, claim.served)
         if decided is not None and await self._journal_rest(writer, decided):
             log.info("partition taken", partition=self.number, epoch=claim.epoch, caught_up=len(decided))
@@ -260,9 +268,8 @@ class Partition:
 
     async def _stand_in(self, writer: Writer, claim: Claim) -> tuple[HotStore, PartitionHead]:
         """Begin an epoch without Redis. Whatever it remembers when it is back was not told to anybody, and is void."""
-        if claim.former_owner not in ("", self._owner):
-            # Redis cannot tell a former owner, who may only be cut off from PostgreSQL, that its time is over.
-            await asyncio.sleep(self._limits.lease_s)
+        # Redis cannot tell a former owner, who may only be cut off from PostgreSQL, that its time is over.
+        await self._outwait(claim)
         head = PartitionHead(claim.epoch, await writer.void_generation(), claim.mark)
         hot_store = self._services.standby_stores.make()
         await hot_store.reset(self.number, head)

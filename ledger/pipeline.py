@@ -94,7 +94,7 @@ class Pipeline:
 
     async def begin(self) -> None:
         """Tell PostgreSQL that this owner decides from now on. Raises JournalDown and Fenced."""
-        await self._committer.begin()
+        await self._committer.begin(standby=self.hot_store is not self._services.hot_store)
 
     def submit(self, submission: Submission) -> None:
         """Take a submission, or refuse it as BUSY when too many wait already."""

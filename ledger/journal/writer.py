@@ -100,14 +100,16 @@ class Batch:
 class Claim:
     """What PostgreSQL says of a partition at the begin of an epoch.
 
-    `served` is the last epoch whose owner decided, `former_owner` the address of the owner before.
+    `served` is the last epoch whose owner decided, `served_by` who that is, and `standby` whether it decides in
+    its own memory.
     """
 
     epoch: int
     generation: int
     mark: int
     served: int
-    former_owner: str
+    served_by: str
+    standby: bool
 
 
 class _CardsTakenElsewhere(Exception):  # noqa: N818 - rolls the transaction back, never leaves this module
@@ -187,11 +189,11 @@ class Writer:
             raise Fenced
         return int(generation)
 
-    async def begin(self) -> str:
-        """Note that this owner decides from now on; return who wants the partition, see `wanted_by`."""
+    async def begin(self, *, standby: bool) -> str:
+        """Note that this owner decides from now on, on `standby` without Redis; return who wants the partition."""
         try:
             wanted_by = await self._connection.fetchval(
-                statement("serve_partition"), self._partition, self._epoch, timeout=self._timeout_s
+                statement("serve_partition"), self._partition, self._epoch, standby, timeout=self._timeout_s
             )
         except DOWN as error:
             raise JournalDown(str(error)) from error

@@ -294,6 +294,33 @@ async def test_a_former_owner_whose_heir_has_no_redis_answers_nothing(rig: Rig) 
             assert reply.refusal is Refusal.UNAVAILABLE
 
 
+async def test_the_heir_of_an_owner_without_redis_waits_until_that_one_has_lost_faith(rig: Rig) -> None:
+    """An owner that never asks Redis is not fenced there, and may not know yet that its session has ended."""
+    async with rig.ledger(replace(FAULT_LIMITS, owner_check_s=3600.0), redis_url=nowhere()) as zombie:
+        await rig.until_on(zombie, standby=True)
+        await rig.give(zombie, 1, 1000)
+        async with rig.ledger(replace(FAULT_LIMITS, lease_s=3600.0), Place("patient", 1, 2)) as patient:
+            await end_owner(rig)
+            await until_claimed(rig, "patient")
+            await asyncio.sleep(0.2)
+            assert not patient._partitions[0].serving
+        # Who is last to claim is not who decided last.
+        async with rig.ledger(replace(FAULT_LIMITS, lease_s=3600.0), Place("patient", 1, 2)) as patient:
+            await until_claimed(rig, "patient")
+            await asyncio.sleep(0.2)
+            assert not patient._partitions[0].serving
+        async with rig.ledger(replace(FAULT_LIMITS, lease_s=0.01), Place("heir")) as heir:
+            await until_taken(rig, heir)
+            assert not heir._partitions[0].standby
+            assert await rig.available(heir, 1) == 1000
+
+
+async def until_claimed(rig: Rig, owner: str) -> None:
+    async with rig.database() as connection, asyncio.timeout(30):
+        while await connection.fetchval("SELECT min(owner) FROM partition") != owner:
+            await asyncio.sleep(0.01)
+
+
 async def test_holds_and_lots_run_out_without_redis(rig: Rig) -> None:
     clock = Clock()
     async with rig.ledger(redis_url=nowhere(), clock=clock) as ledger:

@@ -209,7 +209,7 @@ async def _commit(url: str, batches: Sequence[Batch]) -> float:
         raise CeilingError("somebody else journals into the copy")
     try:
         await writer.claim("ceilings")
-        await writer.begin()
+        await writer.begin(standby=False)
         began = time.perf_counter()
         for batch in batches:
             if vetoed := await writer.commit(batch, _forget):

@@ -45,18 +45,22 @@ class Rules:
     durable: bool = True
     #: waiting_room.py: the truth is read only while nothing of the account is under way.
     quiet_truth: bool = True
-    #: Without Redis, what rests on the owner's memory alone leaves while PostgreSQL confirms the ownership. The product
-    #: takes what PostgreSQL said up to `lease_s` ago for that (`Committer.expect_lease`); the model knows no time.
-    confirmed_standby: bool = True
-    #: Without Redis, a new owner waits until the former one cannot believe any more that it is still the owner.
+    #: A new owner without Redis waits until the former one cannot believe any more that it is still the owner.
     lease: bool = True
+    #: A new owner with Redis waits like that when the former one decides without.
+    lease_of_standby: bool = True
 
 
 class Postgres(NamedTuple):
-    """The truth. `lock` is the worker whose session holds the partition's lock."""
+    """The truth. `lock` is the worker whose session holds the partition's lock.
+
+    `served` is the last epoch that began to decide, `served_by` its worker, `standby` whether it decides without Redis.
+    """
 
     epoch: int = 0
     served: int = 0
+    served_by: int = NOBODY
+    standby: bool = False
     generation: int = 0
     mark: int = 0
     lock: int = NOBODY
@@ -196,7 +200,10 @@ class Model:
         if postgres.epoch != worker.epoch and self._rules.fence:
             yield f"{number} is fenced", self._off(world, number)
             return
-        served = world._replace(postgres=postgres._replace(served=worker.epoch))
+        if postgres.standby and self._rules.lease_of_standby and self._former_believes(world, number):
+            return
+        begun = postgres._replace(served=worker.epoch, served_by=number, standby=False)
+        served = world._replace(postgres=begun)
         yield f"{number} serves", self._put(served, number, _at(worker, "serving"))
 
     def _void(self, world: World, number: int) -> Iterator[Step]:
@@ -204,13 +211,20 @@ class Model:
         if postgres.epoch != worker.epoch and self._rules.fence:
             yield f"{number} is fenced", self._off(world, number)
             return
-        former = world.workers[1 - number].phase in ("serving", "standby")
-        if worker.phase == "voiding for standby" and former and self._rules.lease:
+        standby = worker.phase == "voiding for standby"
+        if standby and self._rules.lease and self._former_believes(world, number):
             return
         voided = postgres._replace(generation=postgres.generation + 1)
-        phase = "standby" if worker.phase == "voiding for standby" else "resetting"
+        if standby:
+            voided = voided._replace(served=worker.epoch, served_by=number, standby=True)
+        phase = "standby" if standby else "resetting"
         worker = worker._replace(phase=phase, generation=voided.generation)
         yield f"{number} voids the generation", self._put(world._replace(postgres=voided), number, worker)
+
+    def _former_believes(self, world: World, number: int) -> bool:
+        """Return whether somebody else was the last to decide and does not know that he is no owner any more."""
+        other = 1 - number
+        return world.postgres.served_by == other and world.workers[other].phase in ("serving", "standby")
 
     # ---- deciding and journaling: ledger/pipeline.py, ledger/committing.py
 
@@ -295,8 +309,6 @@ class Model:
         """A balance, and a decline, that rest on nothing uncommitted leave at once; they must be true."""
         overtaken = world.postgres.epoch != worker.epoch
         if worker.under_way or world.altered or (overtaken and world.set_back):
-            return
-        if worker.phase == "standby" and self._rules.confirmed_standby and overtaken:
             return
         if history != world.postgres.history:
             raise Breach(f"a balance is told as after {history}, but the journal has {world.postgres.history}")

@@ -24,7 +24,7 @@ _ONE = {
     name: columns(name) for name in ("account_id", "spent", "generation", "token", "partitions", "wanted_by", "lock")
 }
 _GREETING = columns("account_id", "greeting")
-_CLAIM = columns("epoch", "generation", "mark", "served", "former_owner")
+_CLAIM = columns("epoch", "generation", "mark", "served", "served_by", "standby")
 _OWNERS = columns("version", "partition_id", "owner")
 _FAMILY = columns(
     "original", "account_id", "seq", "op", "request_id", "network_id", "terminal_id", "amount", "eligible", "spent",
@@ -115,16 +115,17 @@ def _own_partition(view: View, args: Sequence[Any]) -> list[Record]:
     former = view.get("partition", partition)
     row = {**former, "epoch": former["epoch"] + 1, "owner": owner, "wanted_by": ""}
     view.put("partition", partition, row)
-    return [Record(_CLAIM, (row["epoch"], row["generation"], row["mark"], row["served"], former["owner"]))]
+    return [Record(_CLAIM, tuple(row[name] for name in _CLAIM))]
 
 
 def _serve_partition(view: View, args: Sequence[Any]) -> list[Record]:
-    partition, epoch = args
+    partition, epoch, standby = args
     row = view.get("partition", partition)
     if row is None or row["epoch"] != epoch:
         return []
     view.lock("partition", partition)
-    view.put("partition", partition, {**row, "served": epoch})
+    begun = {**row, "served": epoch, "served_by": row["owner"], "standby": standby}
+    view.put("partition", partition, begun)
     return [Record(_ONE["wanted_by"], (row["wanted_by"],))]
 
 

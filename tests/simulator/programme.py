@@ -78,5 +78,8 @@ def tables(rules: Rules, other_rules: Rules, tills: int, active: int, issued: in
             "masked": f"…{number}",
         }  # fmt: skip
     for number in range(partitions):
-        rows["partition"][number] = {"epoch": 0, "generation": 1, "mark": 0, "served": 0, "owner": "", "wanted_by": ""}
+        rows["partition"][number] = {
+            "epoch": 0, "generation": 1, "mark": 0, "served": 0, "served_by": "", "standby": False, "owner": "",
+            "wanted_by": "",
+        }  # fmt: skip
     return made
