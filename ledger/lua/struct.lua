@@ -6,6 +6,15 @@ local M = {}
 local byte, char, floor, concat, type = string.byte, string.char, math.floor, table.concat, type
 local widths = {}
 
+-- Every byte as a string, and 256 to the power of 0 to 7.
+local CHAR, POWER = {}, { [0] = 1 }
+for n = 0, 255 do
+  CHAR[n] = char(n)
+end
+for n = 1, 7 do
+  POWER[n] = POWER[n - 1] * 256
+end
+
 local function widths_of(format)
   if type(format) ~= "string" then
     error("string expected, got " .. type(format))
@@ -25,23 +34,20 @@ local function widths_of(format)
 end
 
 function M.pack(format, ...)
-  local all, numbers, parts = widths_of(format), { ... }, {}
+  local all, numbers, bytes, n = widths_of(format), { ... }, {}, 0
   for i = 1, #all do
-    local number, bytes = numbers[i], {}
+    local number, width = numbers[i], all[i]
     if type(number) ~= "number" or number < 0 or number ~= floor(number) then
       error("no whole number: " .. tostring(number))
+    elseif number >= POWER[width] then
+      error(number .. " has more than " .. width .. " bytes")
     end
-    local rest = number
-    for j = all[i], 1, -1 do
-      bytes[j] = rest % 256
-      rest = floor(rest / 256)
+    for rest = width - 1, 0, -1 do
+      n = n + 1
+      bytes[n] = CHAR[floor(number / POWER[rest]) % 256]
     end
-    if rest > 0 then
-      error(number .. " has more than " .. all[i] .. " bytes")
-    end
-    parts[i] = char(unpack(bytes))
   end
-  return concat(parts)
+  return concat(bytes)
 end
 
 function M.unpack(format, packed, from)

@@ -21,7 +21,7 @@ from ledger import decision
 from ledger.embedded_redis import EmbeddedRedis, ScriptRuntime, copied
 from ledger.hot_store import ACCOUNTS_MAX, lua, pack, unpack
 from ledger.operations import Operation as Op
-from ledger.states import first_state
+from ledger.states import State, first_state
 from tests.property.account_journal import MAX, Ask, Terms
 
 CASES = int(os.environ.get("TILLWIRE_PROPERTY_CASES", "1600"))
@@ -310,6 +310,25 @@ def test_messagepack_is_read_in_parts_as_in_redis(
     arguments = [before + b"".join(map(pack, values)), limit, len(before) + data.draw(st.integers(0, 1))]
     real = outcome_of(lambda: servers.valkey.eval(PARTS, 0, *arguments))
     assert outcome_of(lambda: embedded.evalsha(embedded.script_load(PARTS), [], arguments)) == real
+
+
+@pytest.mark.parametrize("points", [1, 2**33])
+def test_as_many_lots_as_an_account_may_have_fit_on_luas_stack(servers: type[TwoServers], points: int) -> None:
+    embedded = EmbeddedRedis(servers.runtime)
+    lots = [(TODAY, TODAY + 9 + day, points, 0) for day in range(512)]
+    full = State(1, balance=512 * points, lots=lots, tokens={CARD: 1})
+    ask = Ask(Op.REDEEM, b"i" * 16, NOON, TODAY, points=500 * points, amount=500 * points, token=CARD).positional()
+    arguments = ["1:1:0", "", pack([0, [Terms().positional()], [[1, 0, full.packed()]], [[1, 1, ask]]])]
+    keys = [HEAD, OUTBOX, key_of(1)]
+    servers.valkey.delete(OUTBOX)
+    servers.valkey.set(HEAD, "1:1:0")
+    embedded.data[HEAD] = b"1:1:0"
+    real = servers.valkey.evalsha(servers.valkey.script_load(SCRIPTS["decide"]), len(keys), *keys, *arguments)
+    assert embedded.evalsha(embedded.script_load(SCRIPTS["decide"]), keys, arguments) == real
+    stored = embedded.mget([key_of(1)])[0]
+    assert stored is not None
+    assert [stored] == servers.valkey.mget([key_of(1)])
+    assert State.unpacked(stored[10:]).lots == lots[500:]
 
 
 def _has_none(value: Any) -> bool:
