@@ -15,7 +15,7 @@ from loadtests.peers.http_service import registers
 from loadtests.peers.http_service.process import HttpService
 from loadtests.peers.http_service.registers import HttpOutcome
 from loadtests.peers.pgbench import runs
-from loadtests.peers.pgbench.runs import FUNCTION, Pgbench, PgbenchRun
+from loadtests.peers.pgbench.runs import FUNCTION, Pgbench, PgbenchError, PgbenchRun
 
 _CLIENTS = (1, 8, 32, 64)
 _CONNECTIONS = (1, 32, 64, 256)
@@ -56,6 +56,7 @@ def _measure_pgbench(bench: Bench, installation: Installation, pgbench: Pgbench)
         few, few_s = _with_processor(installation, partial(pgbench.run, clients, each=1))
         run, run_s = _with_processor(installation, partial(pgbench.run, clients, seconds=scale.measuring_s))
         done += few.transactions + run.transactions
+        _expect_latencies(run)
         us = (run_s - few_s) / (run.transactions - few.transactions) * 1e6
         figures.put(f"pgbench_{clients}_per_s", run.per_s)
         figures.add("pgbench", _point(clients, run.per_s, run.percentile_ms))
@@ -71,12 +72,18 @@ def _measure_pgbench(bench: Bench, installation: Installation, pgbench: Pgbench)
         offered = run.per_s * part
         open_loop = pgbench.run(clients, seconds=scale.measuring_s, rate_per_s=offered, sampled=1.0)
         done += open_loop.transactions
+        _expect_latencies(open_loop)
         figures.add("pgbench_offered", _point(offered, open_loop.per_s, open_loop.percentile_ms))
         p99_ms = open_loop.percentile_ms(0.99)
         bench.say(f"pgbench at {part:.0%} of that: p99 {p99_ms:.1f} ms")
         if part == _HALF:
             figures.put("pgbench_half_peak_p99_ms", p99_ms)
     return done
+
+
+def _expect_latencies(run: PgbenchRun) -> None:
+    if not run.latencies_us:
+        raise PgbenchError(f"{run.transactions} transactions are too few to say anything about their latency")
 
 
 def _with_processor(installation: Installation, run: Callable[[], PgbenchRun]) -> tuple[PgbenchRun, float]:

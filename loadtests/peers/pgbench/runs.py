@@ -83,14 +83,14 @@ class Pgbench:
         elif sampled < 1:
             command.append(f"--sampling-rate={sampled}")
         told = self._told(command, seconds + _END_S)
-        failed = _number(told, r"number of failed transactions: (\d+)")
-        if failed:
+        transactions = int(_number(told, r"transactions actually processed: (\d+)"))
+        latencies_us = self._latencies(prefix)
+        if not transactions:
+            # The time runs while the clients connect, and on a busy machine that may be all there is.
+            return PgbenchRun(0, 0.0, latencies_us)
+        if failed := _number(told, r"number of failed transactions: (\d+)"):
             raise PgbenchError(f"{failed:.0f} transactions failed")
-        return PgbenchRun(
-            int(_number(told, r"transactions actually processed: (\d+)")),
-            _number(told, r"tps = ([\d.]+)"),
-            self._latencies(prefix),
-        )
+        return PgbenchRun(transactions, _number(told, r"tps = ([\d.]+)"), latencies_us)
 
     def _major(self) -> int:
         return int(_number(self._told([str(self._program), "--version"], _END_S), r"(\d+)"))
