@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench nightly faults simulate fix replay mutants hot-card recovery lock image clean
+.PHONY: help run test check bench nightly faults simulate fix replay mutants hot-card recovery locust lock image clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ hot-card: $(VENV)/.dev $(VENV)/.project ## 256 registers spend one card to its l
 
 recovery: $(VENV)/.dev $(VENV)/.project ## how soon the first answer comes with a million accounts and an empty Redis (ACCOUNTS=1000000)
 	@$(BIN)/python -m tests.measurements.recovery --accounts $(or $(ACCOUNTS),1000000) $(RECOVERY_ARGS)
+
+locust: $(VENV)/.dev $(VENV)/.project ## play a load profile on engines of its own (PROFILE=quiet_day LOCUST_ARGS="--registers 100")
+	@$(BIN)/python -m loadtests.play $(or $(PROFILE),saturday_noon) $(LOCUST_ARGS)
 
 lock: ## resolve the dependencies of pyproject.toml anew into both lock files
 	@test -x .venv.lock/bin/uv || { $(PYTHON) -m venv .venv.lock && .venv.lock/bin/python -m pip install --quiet uv; }

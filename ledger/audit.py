@@ -6,10 +6,10 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ledger import states
 from ledger.entries import next_link, seal
-from ledger.hot_store import unpack
+from ledger.hot_store import pack, unpack
 from ledger.operations import Operation
+from ledger.states import RING_MAX, State
 
 Entry = Mapping[str, Any]
 
@@ -17,7 +17,7 @@ _ENDS_HOLD = frozenset({Operation.CAPTURE, Operation.RELEASE, Operation.EXPIRE_H
 _DAY_MS = 86_400_000
 _NEVER_DAY = 2**32
 _NEVER_MS = _NEVER_DAY * _DAY_MS
-_TOTALS = (("seq", states.SEQ), ("balance", states.BALANCE), ("held", states.HELD), ("owed", states.OWED))
+_TOTALS = ("seq", "balance", "held", "owed")
 
 
 class BadRow(Exception):  # noqa: N818 - it is a finding
@@ -40,9 +40,9 @@ class AccountAudit:
         self.held = 0
         self.owed = 0
         self.lots: dict[tuple[int, int], list[int]] = {}
-        self.state: list[Any] = []
+        self.state = State(account)
         self._holds: dict[bytes, list[Any]] = {}
-        self._ring: deque[list[Any]] = deque(maxlen=states.RING_MAX)
+        self._ring: deque[bytes] = deque(maxlen=RING_MAX)
         self._requests = 0
         self._seal_key = seal_key
 
@@ -52,11 +52,15 @@ class AccountAudit:
             raise BadRow(self.account, entry["seq"], f"follows entry {self.seq}: the journal has a gap")
         self.seq = entry["seq"]
         self._check_sums(entry)
-        self._move(entry)
-        self._remember(entry)
-        self.link = next_link(self.link, _linked(entry))
+        moves = self._moves(entry)
+        self._move(entry, moves)
+        self._remember(entry, moves)
+        self.link = next_link(self.link, _linked(entry, moves))
         self._expect("link", self.link, entry["link"])
         sealed = (
+            self.account,
+            self.seq,
+            self.link,
             entry["network_id"],
             entry["until_ms"],
             entry["currency"],
@@ -64,7 +68,7 @@ class AccountAudit:
             entry["fingerprint"],
             entry["answer"],
         )
-        if seal(self._seal_key, self.account, self.seq, self.link, sealed) != entry["seal"]:
+        if seal(self._seal_key, sealed) != entry["seal"]:
             raise BadRow(
                 self.account, self.seq, "the seal does not fit: the row was altered, or the seal key is another"
             )
@@ -73,38 +77,36 @@ class AccountAudit:
         """Compare the account's row, its state and its cards with what the journal says. Raises BadRow."""
         for name in ("seq", "link", "balance", "held", "owed"):
             self._expect(f"the account's {name}", getattr(self, name), head[name])
-        self.state = self._unpacked(head["state"])
+        self.state = self.unpacked(head["state"])
         self._check_state(self.state)
         self._check_due(head["due_ms"])
         cards = {row[:-1]: row[-1] for row in head["cards"]}
         # A card that was issued and never used may have moved on to replace a lost one; the account keeps its name.
-        kept = {token: status for token, status in self.state[states.TOKENS] if status or token in cards}
+        kept = {token: status for token, status in self.state.tokens.items() if status or token in cards}
         self._expect("the account's cards", kept, cards)
 
-    def check_copy(self, link: int, state: Sequence[Any]) -> None:
+    def check_copy(self, link: int, state: State) -> None:
         """Compare what Redis holds, as of the same entry, with the account's row. Raises BadRow."""
         self._expect("the state in Redis", self.state, state)
         self._expect("the link in Redis", self.link, link)
 
-    def _check_state(self, state: Sequence[Any]) -> None:
-        self._expect("the state's account", self.account, state[states.ACCOUNT])
-        self._expect("the state's status", 0, state[states.STATUS])
-        for name, position in _TOTALS:
-            self._expect(f"the state's {name}", getattr(self, name), state[position])
-        lots = {(start, until): [free, held] for start, until, free, held in state[states.LOTS]}
-        self._expect("the state's lots", {lot: points for lot, points in self.lots.items() if points != [0, 0]}, lots)
-        self._expect("the state's holds", list(self._holds.values()), [hold[:4] for hold in state[states.HOLDS]])
-        self._expect("the requests that the state remembers", list(self._ring), state[states.RING])
-        self._expect("whether the state forgot any", int(self._requests > states.RING_MAX), state[states.FORGOT])
-
-    def _unpacked(self, packed: bytes) -> list[Any]:
+    def unpacked(self, packed: bytes) -> State:
+        """Return the account's state from its stored form. Raises BadRow."""
         try:
-            state = unpack(packed)
+            return State.unpacked(packed)
         except ValueError:
-            state = None
-        if not isinstance(state, list) or len(state) != states.LENGTH:
-            raise BadRow(self.account, self.seq, "the account's state cannot be read")
-        return state
+            raise BadRow(self.account, self.seq, "the account's state cannot be read") from None
+
+    def _check_state(self, state: State) -> None:
+        self._expect("the state's account", self.account, state.account)
+        self._expect("the state's status", 0, state.status)
+        for name in _TOTALS:
+            self._expect(f"the state's {name}", getattr(self, name), getattr(state, name))
+        lots = {(start, until): [free, held] for start, until, free, held in state.lots}
+        self._expect("the state's lots", {lot: points for lot, points in self.lots.items() if points != [0, 0]}, lots)
+        self._expect("the state's holds", list(self._holds.values()), [hold[:4] for hold in state.holds])
+        self._expect("the requests that the state remembers", list(self._ring), state.ring)
+        self._expect("whether the state forgot any", int(self._requests > RING_MAX), state.forgot)
 
     def _check_due(self, due_ms: int | None) -> None:
         """Compare with the first hold and lot to run out; how far a lot's day is from UTC is not known here."""
@@ -115,10 +117,10 @@ class AccountAudit:
             expected = min(hold_ms, lot_ms)
             self._expect("the account's due_ms", None if expected == _NEVER_MS else expected, due_ms)
 
-    def _remember(self, entry: Entry) -> None:
-        request_id, moves = entry["request_id"], entry["moves"]
+    def _remember(self, entry: Entry, moves: Sequence[int]) -> None:
+        request_id = entry["request_id"]
         if request_id is not None:
-            self._ring.append([request_id, self.seq])
+            self._ring.append(request_id)
             self._requests += 1
         if entry["op"] == Operation.HOLD:
             alloc = [[moves[i], moves[i + 1], moves[i + 3]] for i in range(0, len(moves), 4)]
@@ -137,8 +139,13 @@ class AccountAudit:
         if entry["op"] != Operation.EXPIRE_LOTS:
             self._expect("points", entry["earned"] - entry["spent"] + entry["owed"], entry["points"])
 
-    def _move(self, entry: Entry) -> None:
-        moves = entry["moves"]
+    def _moves(self, entry: Entry) -> list[int]:
+        moves = _canonical(entry["moves"])
+        if not isinstance(moves, list) or len(moves) % 4 or not all(type(number) is int for number in moves):
+            raise BadRow(self.account, self.seq, "the moves between lots cannot be read")
+        return moves
+
+    def _move(self, entry: Entry, moves: Sequence[int]) -> None:
         free_sum = held_sum = 0
         for i in range(0, len(moves), 4):
             lot = self.lots.setdefault((moves[i], moves[i + 1]), [0, 0])
@@ -156,13 +163,13 @@ class AccountAudit:
             raise BadRow(self.account, self.seq, f"{what} should be {expected}, is {found}")
 
 
-def _linked(entry: Entry) -> list[Any]:
+def _linked(entry: Entry, moves: list[int]) -> list[Any]:
     """Return the fields that the link covers, in the order of ledger/lua/entry.lua."""
     return [
         entry["seq"], entry["op"], _or_false(entry["request_id"]), entry["terminal_id"], entry["points"], entry["held"],
         entry["owed"], entry["balance_after"], entry["held_after"], entry["owed_after"], entry["spent"],
         entry["earned"], entry["refunded"], entry["amount"], entry["eligible"], _or_false(entry["target"]),
-        entry["moves"], entry["at_ms"], entry["sale_ms"], entry["rate_bp"], _cards(entry["cards"]),
+        moves, entry["at_ms"], entry["sale_ms"], entry["rate_bp"], _cards(entry["cards"]),
     ]  # fmt: skip
 
 
@@ -172,7 +179,13 @@ def _or_false(value: bytes | None) -> bytes | bool:
 
 def _cards(packed: bytes | None) -> Any:
     """Return the changes of cards; none are stored as null, so anything else that says so was put there."""
+    return [] if packed is None else (_canonical(packed) or False)
+
+
+def _canonical(packed: bytes) -> Any:
+    """Return what was packed, or False: the same values in other bytes are not what was journaled."""
     try:
-        return [] if packed is None else (unpack(packed) or False)
-    except ValueError:
+        value = unpack(packed)
+        return value if pack(value) == packed else False
+    except (ValueError, TypeError):
         return False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -17,8 +16,8 @@ class Books:
 
     def __init__(self, freed: Callable[[int], None]) -> None:
         self._freed = freed
-        self._under_way: Counter[int] = Counter()
-        self._uncommitted: Counter[int] = Counter()
+        self._under_way: dict[int, int] = {}
+        self._uncommitted: dict[int, int] = {}
 
     def is_free(self, account: int) -> bool:
         """Return whether PostgreSQL knows all there is to know about the account."""
@@ -35,7 +34,8 @@ class Books:
 
     def begin(self, submission: Submission) -> None:
         """Note that a submission goes to the decision."""
-        self._under_way[submission.account] += 1
+        account = submission.account
+        self._under_way[account] = self._under_way.get(account, 0) + 1
 
     def end(self, submission: Submission) -> None:
         """Note that a submission is answered, or goes another way."""
@@ -43,16 +43,20 @@ class Books:
 
     def decided(self, changes: Iterable[Any]) -> None:
         """Note the changes (as ledger/lua/shell.lua returns them) that a script call made."""
+        uncommitted = self._uncommitted
         for change in changes:
-            self._uncommitted[change[0]] += 1
+            account = change[0]
+            uncommitted[account] = uncommitted.get(account, 0) + 1
 
     def committed(self, changes: Iterable[Any]) -> None:
         """Note that such changes are journaled or refused."""
         for change in changes:
             self._less(self._uncommitted, change[0])
 
-    def _less(self, counter: Counter[int], account: int) -> None:
-        counter[account] -= 1
-        if not counter[account]:
-            del counter[account]
+    def _less(self, counts: dict[int, int], account: int) -> None:
+        count = counts[account] - 1
+        if count:
+            counts[account] = count
+        else:
+            del counts[account]
             self._freed(account)

@@ -6,7 +6,6 @@ A remembered account is a hint only: whether the card is still one of its cards,
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Callable
 
 from ledger.journal.pulse import Pulse
@@ -37,9 +36,12 @@ class CardIndex:
         self._pulse = pulse
         self._resolved = resolved
         self._failed = failed
-        self._entries_max = entries_max
         self._waiting_max = waiting_max
-        self._accounts: OrderedDict[bytes, int] = OrderedDict()
+        # Two halves: when one is full, the other is forgotten, and whoever is asked for moves to the newer one. That is
+        # nearly the order of use, at the cost of one look-up.
+        self._recent_max = max(1, entries_max // 2)
+        self._recent: dict[bytes, int] = {}
+        self._earlier: dict[bytes, int] = {}
         self._waiting: list[Submission] = []
         self._asked: list[Submission] = []
         self._wanted = asyncio.Event()
@@ -52,14 +54,17 @@ class CardIndex:
 
     def known(self, token: bytes) -> int | None:
         """Return the remembered account of a token."""
-        account = self._accounts.get(token)
-        if account is not None:
-            self._accounts.move_to_end(token)
+        account = self._recent.get(token)
+        if account is None:
+            account = self._earlier.get(token)
+            if account is not None:
+                self._keep(token, account)
         return account
 
     def forget(self, token: bytes) -> None:
         """Look the token up in PostgreSQL the next time."""
-        self._accounts.pop(token, None)
+        self._recent.pop(token, None)
+        self._earlier.pop(token, None)
 
     def resolve(self, submission: Submission) -> bool:
         """Call back with the account (None = unknown card) when PostgreSQL has told it; False when too many wait.
@@ -124,6 +129,9 @@ class CardIndex:
     def _remember(self, rows: dict[bytes, CardRow]) -> None:
         for token, row in rows.items():
             if row.status != _ISSUED:
-                self._accounts[token] = row.account
-        while len(self._accounts) > self._entries_max:
-            self._accounts.popitem(last=False)
+                self._keep(token, row.account)
+
+    def _keep(self, token: bytes, account: int) -> None:
+        if len(self._recent) >= self._recent_max:
+            self._recent, self._earlier = {}, self._recent
+        self._recent[token] = account

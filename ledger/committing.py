@@ -36,6 +36,8 @@ class Group:
     """One decided batch: what becomes entries, what is answered after the commit, what the journal must tell."""
 
     decided: Decided
+    #: When the batch was formed, in seconds of the monotonic clock.
+    formed_at: float
     effects: list[Submission] = field(default_factory=list)
     plain: list[Decision] = field(default_factory=list)
     lookups: list[Decision] = field(default_factory=list)
@@ -171,10 +173,12 @@ class Committer:
         self._answer_effects(groups, journaling.answers)
         await self._answer_plain(groups)
         await self._look_up(groups)
+        now = self._clock.monotonic_s()
         for group in groups:
             self._groups.popleft()
             self._size -= group.size
             self._books.committed(group.decided.changes)
+            self._services.statistics.answered(now - group.formed_at)
         self._progress.set()
 
     async def _forget(self, accounts: set[int]) -> None:

@@ -3,16 +3,21 @@
 It serves the tests, simulations, and an account that must be decided on while Redis is away.
 """
 
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import lupa.lua51
+import msgpack
+
+from ledger.lua_runtime import new_runtime
 
 _FOLDER = Path(__file__).parent / "lua"
 
 # Each file sees those before it, under their names.
 _PURE = (
+    "arrays",
+    "records",
     "outcomes",
     "operations",
     "terms",
@@ -39,14 +44,13 @@ _PURE = (
 
 # The state travels back only when the decision changed it.
 _RUN = """
-return function(account, asked, network)
-  local unpacked = state.unpack(account)
-  local decided = decide.run(unpacked, request.unpack(asked), network)
-  return decided, #decided[7] > 0 and state.pack(unpacked)
+return function(packed, asked_packed, network)
+  local account = state.unpack(packed, 1)
+  local _, asked = request.read(asked_packed, 0)
+  local decided = decide.run(account, asked, network)
+  return decided, #decided[7] > 0 and state.pack(account)
 end
 """
-
-_EMPTY = "return state.empty"
 
 
 @cache
@@ -64,32 +68,24 @@ def _read(name: str) -> str:
 class Decider:
     """Runs decisions in one embedded Lua. Not thread-safe: one thread at a time may use an instance.
 
-    States, requests, terms and results are plain lists in the positional forms of the Lua files' headers: integers,
-    booleans, bytes and lists of these. A list that is passed in is never changed.
+    States are packed (see ledger/states.py); requests, terms and results are plain lists in the positional forms of the
+    Lua files' headers: integers, booleans, bytes and lists of these. A list that is passed in is never changed.
     """
 
     def __init__(self) -> None:
-        self._lua = lupa.lua51.LuaRuntime(encoding=None, unpack_returned_tuples=True)
+        self._lua = new_runtime()
         self._table = type(self._lua.table())
-        pure = source(with_shell=False)
-        self._run = self._lua.execute((pure + _RUN).encode())
-        self._empty = self._lua.execute((pure + _EMPTY).encode())
+        self._run = self._lua.execute((source(with_shell=False) + _RUN).encode())
 
-    def empty_state(self, account: int) -> list[Any]:
-        """Return the positional state of a new account that has no card yet."""
-        return self._list(self._empty(account))
-
-    def decide(self, state: list[Any], request: list[Any], terms: list[Any]) -> tuple[list[Any], list[Any]]:
+    def decide(self, state: bytes, request: Sequence[Any], terms: Sequence[Any]) -> tuple[list[Any], bytes]:
         """Decide one request on one account.
 
-        Returns the positional result and the state after it, which is `state` itself when nothing was changed.
-        Raises `lupa.LuaError` for a request that is no request (an unknown operation): a bug of the caller.
+        Returns the positional result and the state after it, which is `state` itself when nothing was changed. Raises
+        `lupa.LuaError` for a state that is none, or a request that is none (an unknown operation).
         """
-        table_from = self._lua.table_from
-        result, changed = self._run(
-            table_from(state, recursive=True), table_from(request, recursive=True), table_from(terms)
-        )
-        return self._list(result), self._list(changed) if changed else state
+        asked = b"".join(msgpack.packb(value, use_bin_type=False) for value in request)
+        result, changed = self._run(state, asked, self._lua.table_from(terms))
+        return self._list(result), changed or state
 
     def _list(self, table: Any) -> list[Any]:
         kind = self._table

@@ -12,16 +12,15 @@ import hashlib
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from importlib import resources
 from itertools import islice
 from typing import Any
 
 import lupa.lua51
 from redis.exceptions import NoScriptError, ResponseError
 
+from ledger.lua_runtime import new_runtime
+
 _WRONG_TYPE = "WRONGTYPE Operation against a key holding the wrong kind of value"
-_LINK_BYTES, _GENERATION_BYTES = 6, 4
-_STRUCT_FORMAT = b">I4I6"
 
 Value = bytes | str | int
 
@@ -50,13 +49,11 @@ class ScriptRuntime:
     """One Lua for any number of key spaces; scripts are compiled once. Not thread-safe."""
 
     def __init__(self) -> None:
-        self._lua = lupa.lua51.LuaRuntime(encoding=None, unpack_returned_tuples=True)
+        self._lua = new_runtime()
         self._table_type = type(self._lua.table())
         self._compiled: dict[str, Any] = {}
         self._call: Callable[..., Any] = lambda *_: None
         self._globals = self._lua.globals()
-        self._globals[b"cmsgpack"] = self._lua.execute(_library("cmsgpack"))
-        self._globals[b"struct"] = self._lua.table_from({b"pack": _struct_pack, b"unpack": _struct_unpack})
         self._globals[b"redis"] = self._lua.table_from({b"call": self._redis_call, b"sha1hex": _sha1hex})
 
     def compile(self, text: str) -> str:
@@ -288,26 +285,3 @@ def _record_number(record: tuple[int, tuple[bytes, ...]]) -> int:
 
 def _sha1hex(text: bytes) -> bytes:
     return hashlib.sha1(text, usedforsecurity=False).hexdigest().encode()
-
-
-def _struct_pack(form: bytes, generation: int, link: int) -> bytes:
-    _expect_form(form)
-    return int(generation).to_bytes(_GENERATION_BYTES, "big") + int(link).to_bytes(_LINK_BYTES, "big")
-
-
-def _struct_unpack(form: bytes, packed: bytes) -> tuple[int, int, int]:
-    _expect_form(form)
-    behind = _GENERATION_BYTES + _LINK_BYTES
-    if len(packed) < behind:
-        raise ResponseError("data string too short")
-    generation, link = packed[:_GENERATION_BYTES], packed[_GENERATION_BYTES:behind]
-    return int.from_bytes(generation, "big"), int.from_bytes(link, "big"), behind + 1
-
-
-def _expect_form(form: bytes) -> None:
-    if form != _STRUCT_FORMAT:
-        raise ResponseError(f"struct: only {_STRUCT_FORMAT.decode()} is known here, not {form.decode()}")
-
-
-def _library(name: str) -> bytes:
-    return resources.files("ledger").joinpath("lua", f"{name}.lua").read_bytes()

@@ -175,6 +175,11 @@ class Ledger:
         else:
             self._resolve(submission)
 
+    @property
+    def overloaded(self) -> bool:
+        """Whether every partition is decided here and would refuse a submission as BUSY."""
+        return all(partition.full for partition in self._partitions)
+
     def submit_local(self, submission: Submission) -> None:
         """Take a request that another worker resolved and sent here because this one owns the account's partition."""
         self._partitions[submission.account % self._limits.partitions].submit(submission)

@@ -79,7 +79,7 @@ class Partition:
     @property
     def here(self) -> bool:
         """Return whether submissions should come to this worker: it serves, or tries to go on serving."""
-        return self.serving or (self._keeping is not _Keeping.NOTHING and not self._handing_over)
+        return (self._pipeline is not None or self._keeping is not _Keeping.NOTHING) and not self._handing_over
 
     @property
     def standby(self) -> bool:
@@ -95,6 +95,11 @@ class Partition:
     def backlog(self) -> int:
         """Return how many submissions wait to be decided."""
         return len(self._kept) + (self._pipeline.backlog if self._pipeline else 0)
+
+    @property
+    def full(self) -> bool:
+        """Return whether this worker decides it and has too much to do."""
+        return self._pipeline is not None and self._pipeline.full
 
     def submit(self, submission: Submission) -> None:
         """Take a submission or refuse it at once."""

@@ -68,6 +68,11 @@ class Pipeline:
         return len(self._queue) + len(self._waiting_room)
 
     @property
+    def full(self) -> bool:
+        """Return whether a submission would be refused as BUSY."""
+        return len(self._queue) + len(self._waiting_room) >= self._limits.queue_requests_max
+
+    @property
     def wanted_elsewhere(self) -> bool:
         """Return whether the worker that this partition belongs to by plan asks for it."""
         return self._committer.wanted_elsewhere
@@ -93,7 +98,7 @@ class Pipeline:
 
     def submit(self, submission: Submission) -> None:
         """Take a submission, or refuse it as BUSY when too many wait already."""
-        if self.backlog >= self._limits.queue_requests_max:
+        if self.full:
             self._committer.refuse(submission, Refusal.BUSY)
         else:
             self.enqueue(submission)
@@ -101,8 +106,9 @@ class Pipeline:
     def enqueue(self, submission: Submission) -> None:
         """Take a submission whatever waits: it was accepted before."""
         # All take the queue, also those that need the truth: a STATUS must not overtake the request that it asks about.
+        if not self._queue:
+            self._work.set()
         self._queue.append(submission)
-        self._work.set()
 
     async def run(self) -> None:
         """Work until cancelled; raises a group of HotStoreDown, HeadMismatch, JournalDown or Fenced."""
@@ -135,7 +141,7 @@ class Pipeline:
                 await self._decide(batch)
 
     def _fill(self, batch: _Batch, size_max: int) -> None:
-        now = self._services.clock.monotonic_s()
+        now = batch.formed_at
         while self._waiting_room.has_truth and batch.size < size_max:
             truth, late = self._waiting_room.take()
             batch.load(truth)
@@ -173,7 +179,7 @@ class Pipeline:
         self._committer.expect_lease()
         self.head = PartitionHead(self.head.epoch, self.head.generation, decided.mark)
         self._services.statistics.decided(len(batch.submissions))
-        self._sort(decided, batch.submissions)
+        self._sort(decided, batch)
         self._in_flight = []
 
     def _isolate(self, batch: _Batch, failure: ScriptFailed) -> None:
@@ -194,12 +200,12 @@ class Pipeline:
             # It may be what Redis holds that the script fails on, so begin again from the truth.
             self._waiting_room.reload(submission.account)
 
-    def _sort(self, decided: Decided, submissions: list[Submission]) -> None:
+    def _sort(self, decided: Decided, batch: _Batch) -> None:
         """Send each result on its way: an answer now, after the commit, after a look-up, or another decision."""
-        group = Group(decided)
+        group = Group(decided, batch.formed_at)
         self._books.decided(decided.changes)
         bounced: list[Submission] = []
-        for submission, result in zip(submissions, decided.results, strict=True):
+        for submission, result in zip(batch.submissions, decided.results, strict=True):
             status = result[0]
             if status == _REPLAY:
                 group.lookups.append((submission, None))
@@ -218,6 +224,8 @@ class Pipeline:
                 self._committer.answer_plain(submission, result)
         if decided.changes or group.submissions():
             self._committer.add(group)
+        else:
+            self._services.statistics.answered(self._services.clock.monotonic_s() - batch.formed_at)
         # Cold, or in need of context, or with one that an earlier request of the batch has outdated. That is no
         # attempt: every round decides at least the first of an account for good, and each has its deadline.
         for submission in reversed(bounced):
@@ -250,6 +258,7 @@ class _Batch:
         self.loads: list[Any] = []
         self.loaded: list[int] = []
         self.items: list[Any] = []
+        self.formed_at = services.clock.monotonic_s()
         self._now_ms = services.clock.now_ms()
         self._today = services.days().day(self._now_ms)
         self._utc_offset_ms = services.days().utc_offset_ms(self._now_ms)

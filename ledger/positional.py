@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ledger.entries import Memo
+from ledger.entries import memo_of
 from ledger.submission import Submission
 
 
@@ -17,5 +17,5 @@ def positional(
         s.op, s.request_id or False, s.token or False, s.terminal_id, s.partner_id, now_ms, today, s.permitted,
         s.currency_ok, s.time_ok, s.points, s.amount, s.eligible, s.partial, s.target or False, s.hold_ms,
         s.terminal_room, s.active_day, s.expiry_day, s.new_token or False, new_card_state, context,
-        Memo.of(s).packed(), s.sale_ms or now_ms,
+        memo_of(s), s.sale_ms or now_ms,
     )  # fmt: skip

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -97,7 +96,7 @@ class ProvisionalBalances:
         while self._waiting and self._waiting[0][1] == last and len(self._asked) < self._limits.batch_requests_max:
             self._asked.append(self._waiting.popleft())
         accounts = list({submission.account for submission, _ in self._asked})
-        states: dict[int, tuple[int, Any]] = {}
+        states: dict[int, tuple[int, bytes]] = {}
         try:
             head, found = await last.hot_store.states(last.partition, accounts)
             if last.continues_in(head):
@@ -106,12 +105,12 @@ class ProvisionalBalances:
             # One that is frozen must not take its time-out from everybody who asks.
             self._not_before_s = self._services.clock.monotonic_s() + self._limits.redis_probe_interval_s
         except ValueError as error:
-            log.warning("a state in Redis is none", partition=last.partition, reason=repr(error))
+            log.warning("the head in Redis is none", partition=last.partition, reason=repr(error))
         asked, self._asked = self._asked, []
         for submission, _ in asked:
             self._answer(submission, states.get(submission.account))
 
-    def _answer(self, submission: Submission, found: tuple[int, Sequence[Any]] | None) -> None:
+    def _answer(self, submission: Submission, found: tuple[int, bytes] | None) -> None:
         services = self._services
         if submission.deadline < services.clock.monotonic_s() and not submission.attempts:
             self._refuse(submission, Refusal.EXPIRED)
@@ -124,12 +123,12 @@ class ProvisionalBalances:
         body = services.renderer.provisional(result[1], result[4])
         submission.reply_to.answer(submission.request_id, body, replayed=False)
 
-    def _decide(self, submission: Submission, state: Sequence[Any]) -> list[Any] | None:
+    def _decide(self, submission: Submission, state: bytes) -> list[Any] | None:
         now_ms = self._services.clock.now_ms()
         request = positional(submission, now_ms, self._services.days().day(now_ms))
         try:
-            result, _ = self._decider.decide(list(state), list(request), list(submission.terms))
-        except (LuaError, TypeError) as error:
+            result, _ = self._decider.decide(state, request, submission.terms)
+        except LuaError as error:
             log.warning("a state in Redis is none", account=submission.account, reason=repr(error))
             return None
         return result

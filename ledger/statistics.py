@@ -7,13 +7,17 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class Statistics:
-    """Running totals since the process began; seconds are sums over commits."""
+    """Running totals since the process began.
+
+    Seconds are sums: of commits, and of the time from the moment a batch was formed until its answers left.
+    """
 
     decided_requests: int = 0
     decided_batches: int = 0
     committed_entries: int = 0
     committed_batches: int = 0
     commit_seconds: float = 0.0
+    batch_cycle_seconds: float = 0.0
     replays: int = 0
     vetoes: int = 0
     loads: int = 0
@@ -34,6 +38,10 @@ class Statistics:
         self.committed_entries += entries
         self.commit_seconds += seconds
         self.vetoes += vetoes
+
+    def answered(self, seconds: float) -> None:
+        """Count one batch whose answers have left, so long after it was formed."""
+        self.batch_cycle_seconds += seconds
 
     def replayed(self) -> None:
         """Count one answer given again."""

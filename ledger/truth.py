@@ -9,6 +9,7 @@ from typing import Any
 
 from ledger.business_day import BusinessDay
 from ledger.clock import Clock
+from ledger.hot_store import unpack
 from ledger.journal.reader import CardRow, Head, Reader
 from ledger.operations import Operation, Outcome
 from ledger.rendering import Renderer
@@ -170,7 +171,7 @@ def _net_moves(family: Family) -> list[int]:
     """Return the moves of a family summed by lot, as flat quads (from, until, free, held)."""
     sums: dict[tuple[int, int], list[int]] = {}
     for entry in family:
-        moves = entry["moves"]
+        moves = unpack(entry["moves"])
         for i in range(0, len(moves), 4):
             lot = sums.setdefault((moves[i], moves[i + 1]), [0, 0])
             lot[0] += moves[i + 2]

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from ledger.audit import AccountAudit, BadRow
 from ledger.hot_store import Decided, HotStore
 from ledger.journal.scan import Part, Scan, links_at
-from ledger.states import SEQ
 
 _ACCOUNTS_AT_ONCE = 2_000
 #: A running server journals within milliseconds what Redis already shows, so a difference must last to be one.
@@ -86,20 +85,21 @@ async def _compare_hot(
     not_in_redis: set[int] = set()
     for partition, (generation, mark) in enumerate(partitions):
         accounts = [account for account in audits if account % len(partitions) == partition]
-        head, states = await hot_store.states(partition, accounts)
+        head, copies = await hot_store.states(partition, accounts)
         if head is None or head.generation != generation or head.mark < mark:
             # Redis was emptied, set back or given up: whoever decides the partition knows, and believes none of it.
             not_in_redis.add(partition)
             continue
         ahead: dict[int, tuple[int, int]] = {}
-        for account, (link, state) in states.items():
+        for account, (link, packed) in copies.items():
             verified.hot_accounts += 1
-            if state[SEQ] == audits[account].seq:
+            state = audits[account].unpacked(packed)
+            if state.seq == audits[account].seq:
                 audits[account].check_copy(link, state)
-            elif state[SEQ] < audits[account].seq:
-                raise BadRow(account, state[SEQ], f"Redis is behind entry {audits[account].seq}")
+            elif state.seq < audits[account].seq:
+                raise BadRow(account, state.seq, f"Redis is behind entry {audits[account].seq}")
             else:
-                ahead[account] = (state[SEQ], link)
+                ahead[account] = (state.seq, link)
         await _expect_journaled(postgres_url, ahead)
         _expect_undelivered(await hot_store.undelivered(partition, mark) if ahead else [], ahead, audits)
     return not_in_redis

@@ -20,7 +20,8 @@ _PROVISIONAL: Final = 1
 _FIVE_ELEMENTS: Final = b"\x95"
 _SIX_ELEMENTS: Final = b"\x96"
 _TWO_ELEMENTS: Final = b"\x92"
-_pack: Final[Callable[[Any], bytes]] = msgpack.packb
+# One packer for all: making one costs more than packing a body.
+_pack: Final[Callable[[Any], bytes]] = msgpack.Packer().pack
 
 
 class Balance(NamedTuple):

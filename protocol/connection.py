@@ -13,7 +13,7 @@ from protocol.codes import PROTOCOL_VERSIONS, ErrorCode, Goodbye
 from protocol.events import Closed, ServerEvent
 from protocol.fields import Malformed, UnknownType
 from protocol.framing import FrameError, FrameReader, FrameTooLarge
-from protocol.messages import WireMessage, answer_frame, decode, encode, error_frame, name_of
+from protocol.messages import WireMessage, answer_frame, decode, encode, error_frame, glance, name_of
 from protocol.requests import Request, fingerprint
 from protocol.scram import AuthenticationFailed, Credentials, ServerExchange
 from protocol.session import (
@@ -104,6 +104,16 @@ class ServerConnection:
         self._reconnect_after_ms = 0
 
     @property
+    def frame_under_way(self) -> bool:
+        """Whether a frame has begun and is not complete, so that `next_deadline_ms` may be nearer than before."""
+        return self._frame_began_ms is not None
+
+    @property
+    def wants_flush(self) -> bool:
+        """Whether `data_to_send` has something, or the socket is to be closed."""
+        return bool(self._out) or self.state is _CLOSED
+
+    @property
     def closed(self) -> bool:
         """Whether nothing more is read or queued: send what is queued, then close the socket."""
         return self.state is _CLOSED
@@ -114,8 +124,14 @@ class ServerConnection:
         self._out.clear()
         return data
 
-    def receive_data(self, data: bytes | bytearray | memoryview, now_ms: int) -> list[ServerEvent]:
-        """Take received bytes, in any chunks, and return what they mean."""
+    def receive_data(
+        self, data: bytes | bytearray | memoryview, now_ms: int, busy_after_ms: int = 0
+    ) -> list[ServerEvent]:
+        """Take received bytes, in any chunks, and return what they mean.
+
+        With `busy_after_ms`, which goes out as `retry_after_ms`, requests are answered BUSY and not read: whoever has
+        too much to do must not spend the time that is left on those that it sends away.
+        """
         found: list[ServerEvent] = []
         if self.state is _CLOSED or not data:
             return found
@@ -123,6 +139,8 @@ class ServerConnection:
         try:
             for payload in self._reader.feed(data):
                 began = None
+                if busy_after_ms and self.state is _READY and self._turn_away(payload, busy_after_ms, found):
+                    continue
                 self._take(payload, now_ms, found)
                 if self.closed:
                     return found
@@ -237,6 +255,15 @@ class ServerConnection:
         self.in_flight -= 1
         if not self.in_flight and self.state is _DRAINING:
             self._close()
+
+    def _turn_away(self, payload: bytes, busy_after_ms: int, found: list[ServerEvent]) -> bool:
+        request = glance(payload)
+        if request is None:
+            return False
+        op, request_id = request
+        self._out.append(error_frame(request_id, ErrorCode.BUSY, "", busy_after_ms))
+        found.append(events.TurnedAway(op))
+        return True
 
     def _take(self, payload: bytes, now_ms: int, found: list[ServerEvent]) -> None:
         try:

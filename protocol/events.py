@@ -1,6 +1,7 @@
 """What a connection tells the code around it; decoded answers and errors of the client are the messages themselves."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from protocol.messages import AnswerMessage, ErrorMessage
 from protocol.requests import Request
@@ -23,8 +24,7 @@ class Authenticated:
     terminal_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class RequestReceived:
+class RequestReceived(NamedTuple):
     """Server: decide it and answer by `send_answer` or `send_error`; `fingerprint` is 8 bytes of digest."""
 
     request: Request
@@ -38,6 +38,12 @@ class BadRequest:
     request_id: bytes
     code: int
     text: str
+
+
+class TurnedAway(NamedTuple):
+    """Server: a request that was answered BUSY without being read; to be counted."""
+
+    op: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,5 +91,5 @@ class Closed:
     reconnect_after_ms: int = 0
 
 
-ServerEvent = HelloReceived | Authenticated | RequestReceived | BadRequest | PingReceived | Closed
+ServerEvent = HelloReceived | Authenticated | RequestReceived | BadRequest | TurnedAway | PingReceived | Closed
 ClientEvent = Welcomed | AnswerMessage | ErrorMessage | PongReceived | Draining | Closed

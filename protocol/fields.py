@@ -13,6 +13,8 @@ from protocol.codes import INT_MAX, REQUEST_ID_BYTES
 
 ARRAY_ELEMENTS_MAX: Final = 255
 _CURRENCY_LETTERS: Final = 3
+# A shop knows one or two currencies; there are 17,576 codes of three letters, so this cannot grow far.
+_CURRENCIES_SEEN: Final[set[str]] = set()
 # NUL cannot be stored by PostgreSQL, and the other controls would break slips and log lines.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
@@ -76,6 +78,8 @@ def binary_id(value: Any, field: str, request_id: bytes | None) -> bytes:
 
 def currency(value: Any, field: str, request_id: bytes | None) -> str:
     """Return the letters of an ISO 4217 code; whether it exists is the ledger's business."""
+    if value in _CURRENCIES_SEEN:
+        return value  # type: ignore[no-any-return] # only strings are put there, and nothing else equals one
     if (
         type(value) is str
         and len(value) == _CURRENCY_LETTERS
@@ -83,6 +87,7 @@ def currency(value: Any, field: str, request_id: bytes | None) -> str:
         and value.isalpha()
         and value.isupper()
     ):
+        _CURRENCIES_SEEN.add(value)
         return value
     raise Malformed(field, "must be three letters A-Z", request_id)
 

@@ -1,6 +1,6 @@
 """Frames out of a stream of bytes: 4 bytes of big-endian length, then so many bytes (SPEC.md, frames)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from protocol.codes import FRAME_BYTES_MAX_DEFAULT
@@ -38,13 +38,20 @@ class FrameReader:
         """How much of a frame that is not complete has arrived, its length included; at most frame_bytes_max + 4."""
         return len(self._buffer)
 
-    def feed(self, data: bytes | bytearray | memoryview) -> Iterator[bytes]:
-        """Yield each frame that `data` completes, without its length.
+    def feed(self, data: bytes | bytearray | memoryview) -> Iterable[bytes]:
+        """Return each frame that `data` completes, without its length.
 
-        Iterate to the end: what is not iterated over is lost. Raises FrameEmpty or FrameTooLarge after the good frames
-        before it; then the reader is of no more use.
+        Iterate to the end: what is not iterated over is lost. The iteration raises FrameEmpty or FrameTooLarge after
+        the good frames before it; then the reader is of no more use.
         """
         chunk = bytes(data)
+        length = len(chunk) - LENGTH_BYTES
+        # A register with one request under way sends just one frame at a time.
+        if 0 < length <= self.frame_bytes_max and not self._buffer and int.from_bytes(chunk[:LENGTH_BYTES]) == length:
+            return (chunk[LENGTH_BYTES:],)
+        return self._cut(chunk)
+
+    def _cut(self, chunk: bytes) -> Iterator[bytes]:
         at, end = 0, len(chunk)
         while at < end:
             if self._buffer:

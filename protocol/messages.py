@@ -32,16 +32,25 @@ __all__ = [
     "encode",
     "encode_body",
     "error_frame",
+    "glance",
     "name_of",
 ]
 
 LENGTH_BYTES: Final = 4
+# A request in its shortest form: an array of up to 15, a type of one byte, its id as a bin of 16.
+_ARRAY_MASK: Final = 0xF0
+_SHORT_ARRAY: Final = 0x90
+_TYPE_AT: Final = 1
+_REQUEST_ID_AT: Final = 4
+_REQUEST_ID_END: Final = _REQUEST_ID_AT + REQUEST_ID_BYTES
+_BIN_16: Final = b"\xc4\x10"
 # An ANSWER up to its request id: array of 4, type 64, bin of 16. Then comes one byte of bool and the body.
 _ANSWER_START: Final = b"\x94\x40\xc4\x10"
 _ANSWER_BODY_AT: Final = len(_ANSWER_START) + REQUEST_ID_BYTES + 1
 _TRUE: Final = b"\xc3"
 _FALSE: Final = b"\xc2"
 
+_OPERATIONS: Final = frozenset(int(request.op) for request in REQUESTS)
 _pack: Final[Callable[[Any], bytes]] = msgpack.packb
 
 
@@ -159,6 +168,21 @@ def error_frame(request_id: bytes, code: int, text: str, retry_after_ms: int = 0
     """Return the frame of an ERROR; a longer text than SPEC.md allows is cut."""
     payload = _pack((Message.ERROR, request_id, code, text[:TEXT_CHARACTERS_MAX], retry_after_ms))
     return len(payload).to_bytes(LENGTH_BYTES) + payload
+
+
+def glance(payload: bytes) -> tuple[int, bytes] | None:
+    """Return operation and id of a request in a frame, and look at nothing else of it; None if it is not plain to see.
+
+    Whoever has no time for the request can answer it that way.
+    """
+    op = payload[_TYPE_AT] if len(payload) >= _REQUEST_ID_END else 0
+    if (
+        op in _OPERATIONS
+        and payload[0] & _ARRAY_MASK == _SHORT_ARRAY
+        and payload[_TYPE_AT + 1 : _REQUEST_ID_AT] == _BIN_16
+    ):
+        return op, payload[_REQUEST_ID_AT:_REQUEST_ID_END]
+    return None
 
 
 def answer_frame(request_id: bytes, replayed: bool, body: bytes) -> bytes:

@@ -7,6 +7,7 @@ code or by `protocol.messages.decode`; only the latter checks types and ranges.
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from operator import attrgetter
 from typing import Any, ClassVar, Final, NamedTuple, Self
 
 import msgpack
@@ -26,7 +27,9 @@ Layout = tuple[tuple[str, Reader], ...]
 _pack: Final[Callable[[Any], bytes]] = msgpack.packb
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+# A frozen dataclass takes three times as long to make, and a server makes three objects of a request. So cards and
+# requests are not frozen; all the same nobody changes one.
+@dataclass(slots=True, unsafe_hash=True, repr=False)
 class Card:
     """A card as it was presented; `token` is its canonical token, or None when it has none (a BAD_CARD decline)."""
 
@@ -36,11 +39,9 @@ class Card:
 
     def __post_init__(self) -> None:
         try:
-            token = tokens.canonical(self.kind, self.value)
+            self.token = tokens.canonical(self.kind, self.value)
         except tokens.BadCard:
-            object.__setattr__(self, "token", None)
-        else:
-            object.__setattr__(self, "token", token)
+            self.token = None
 
     def __repr__(self) -> str:
         # Requests get logged when something fails, and a log must never hold a full card number.
@@ -98,19 +99,31 @@ def _block_reason(value: Any, name: str, request_id: bytes) -> int:
     return uint(value, name, request_id, 0, max(BlockReason))
 
 
-@dataclass(frozen=True, slots=True)
+def _reader_of(names: list[str]) -> Callable[[Any], Fields]:
+    """Return what reads the attributes of these names as one tuple; for several that is a single call."""
+    if len(names) > 1:
+        return attrgetter(*names)
+    return lambda request: tuple([getattr(request, name) for name in names])
+
+
+@dataclass(slots=True, unsafe_hash=True)
 class Request:
     """What every request carries: its id (16 bytes, made by the register), how long it may wait (0 = default), a card.
 
-    A subclass names its code in `op`, and in `layout` the fields after the card in wire order with the check of each.
+    A subclass names its code in `op`, and in `layout` the fields after the card in wire order with the check of each;
+    `own_fields` reads these of a request.
     """
 
     op: ClassVar[Message]
     layout: ClassVar[Layout] = ()
+    own_fields: ClassVar[Callable[[Any], Fields]]
 
     request_id: bytes
     ttl_ms: int
     card: Card
+
+    def __init_subclass__(cls) -> None:
+        cls.own_fields = staticmethod(_reader_of([name for name, _ in cls.layout]))
 
     @classmethod
     def from_fields(cls, fields: Fields) -> Self:
@@ -118,15 +131,13 @@ class Request:
         if len(fields) < len(cls.layout) + _HEAD_FIELDS:
             raise cls._missing(fields)
         request_id = binary_id(fields[1], "request_id", None)
-        return cls(
-            request_id,
-            uint(fields[2], "ttl_ms", request_id),
-            read_card(fields[3], "card", request_id),
-            *[
-                read(value, name, request_id)
-                for (name, read), value in zip(cls.layout, fields[_HEAD_FIELDS:], strict=False)
-            ],
-        )
+        ttl_ms = uint(fields[2], "ttl_ms", request_id)
+        card = read_card(fields[3], "card", request_id)
+        at, tail = _HEAD_FIELDS, []
+        for name, read in cls.layout:
+            tail.append(read(fields[at], name, request_id))
+            at += 1
+        return cls(request_id, ttl_ms, card, *tail)
 
     @classmethod
     def _missing(cls, fields: Fields) -> Malformed:
@@ -136,7 +147,7 @@ class Request:
 
     def tail(self) -> Fields:
         """Return the fields after the card as they go over the wire."""
-        return tuple([getattr(self, name) for name, _ in self.layout])
+        return type(self).own_fields(self)
 
     def identity(self) -> Fields:
         """Return the fields after the card that make two requests with one id the same request."""
@@ -156,14 +167,14 @@ def fingerprint(request: Request, terminal_id: str) -> bytes:
     return blake2b(_pack(content), digest_size=FINGERPRINT_BYTES).digest()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class BalanceRequest(Request):
     """What may be spent now, and what comes or expires next."""
 
     op = Message.BALANCE
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class RedeemRequest(Request):
     """Spend points in one step."""
 
@@ -175,7 +186,7 @@ class RedeemRequest(Request):
     allow_partial: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class HoldRequest(Request):
     """Reserve points; hold_ms 0 asks for the network's default."""
 
@@ -188,7 +199,7 @@ class HoldRequest(Request):
     hold_ms: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class CaptureRequest(Request):
     """Take all (points 0) or part of a hold; the rest becomes free."""
 
@@ -200,7 +211,7 @@ class CaptureRequest(Request):
     receipt: Receipt
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class ReleaseRequest(Request):
     """Give a hold back."""
 
@@ -210,7 +221,7 @@ class ReleaseRequest(Request):
     hold_id: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class EarnRequest(Request):
     """Give points for what was paid; eligible_amount None means all of it; offline makes it an advice."""
 
@@ -232,7 +243,7 @@ class EarnRequest(Request):
         return (self.receipt, self.eligible_amount)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class SaleRequest(Request):
     """Redeem and earn of one receipt as one effect; receipt.amount is the full value before points."""
 
@@ -250,7 +261,7 @@ class SaleRequest(Request):
     eligible_amount: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class RefundRequest(Request):
     """Goods came back; receipt.amount is their value, 0 = all that is left of the original."""
 
@@ -261,7 +272,7 @@ class RefundRequest(Request):
     receipt: Receipt
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class ReverseRequest(Request):
     """Whatever became of the original, it must not stand."""
 
@@ -271,7 +282,7 @@ class ReverseRequest(Request):
     original_id: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class StatusRequest(Request):
     """What became of the original."""
 
@@ -281,14 +292,14 @@ class StatusRequest(Request):
     original_id: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class ActivateRequest(Request):
     """Make an issued card active."""
 
     op = Message.ACTIVATE
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class BlockRequest(Request):
     """Block a card."""
 
@@ -298,7 +309,7 @@ class BlockRequest(Request):
     reason: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class ReplaceRequest(Request):
     """Let a new card take the place of the old one on the same account."""
 

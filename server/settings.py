@@ -141,7 +141,9 @@ class Requests(BaseModel):
         default=5, description="How often a request is decided anew after a veto before it is answered UNAVAILABLE."
     )
     busy_retry_after_ms: Milliseconds = Field(default=100, description="What ERROR BUSY tells a register to wait.")
-    token_cache_entries_max: Count = Field(default=200_000, description="Tokens whose account a worker remembers.")
+    token_cache_entries_max: Count = Field(
+        default=1_000_000, description="Tokens whose account a worker remembers, 140 bytes each."
+    )
     advice_future_max_ms: Milliseconds = Field(
         default=600_000, description="How far ahead of the server's clock the sale time of an advice may lie."
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -15,8 +15,6 @@ _ACCOUNT_COLUMNS = ("account_id", "seq", "link", "balance", "held", "owed", "due
 _CARD_COLUMNS = ("token", "account_id", "kind", "masked", "status")
 _OF_ACCOUNTS = ("account", "card", "entry")
 _OF_PROGRAMME = ("personal.member", "terminal_day", "terminal", "store", "rules", "network", "partner")
-# Where a row has its moves: as the text of an array, while COPY wants the numbers.
-_MOVES = 19
 
 
 class BulkWriter:
@@ -40,8 +38,8 @@ class BulkWriter:
         accounts: list[Row] = []
         entries: list[Row] = []
         for batch in batches:
-            accounts.extend(_account_rows(batch))
-            entries.extend(_entry_rows(batch))
+            accounts.extend(batch.account_records())
+            entries.extend(batch.entry_records())
         of_cards = [(e.card.token, e.account, e.card.kind, e.card.masked, e.card.status) for e in cards]
         copy = self._connection.copy_records_to_table
         async with _told(), self._connection.transaction():
@@ -71,14 +69,3 @@ async def _told() -> AsyncIterator[None]:
         yield
     except (*DOWN, asyncpg.PostgresError) as error:
         raise JournalDown(str(error)) from error
-
-
-def _account_rows(batch: Batch) -> Iterator[Row]:
-    for account, _, _, seq, link, balance, held, owed, due_ms, state in batch.accounts.values():
-        yield account, seq, link, balance, held, owed, due_ms or None, state
-
-
-def _entry_rows(batch: Batch) -> Iterator[Row]:
-    for row in batch.entries:
-        moves = [int(number) for number in row[_MOVES][1:-1].split(",") if number]
-        yield (*row[:_MOVES], moves, *row[_MOVES + 1 :])

@@ -26,4 +26,9 @@ class Postgres:
             timeout=timeout_s,
             command_timeout=timeout_s,
             server_settings={"application_name": application_name},
+            reset=_leave_as_it_is,
         )
+
+
+async def _leave_as_it_is(_connection: asyncpg.Connection) -> None:
+    """Spare a round trip after every read: nobody who borrows a connection sets, locks or listens to anything."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,6 @@ from ledger.journal.statements import statement
 #: First key of the advisory locks that partitions are owned by; the second is the partition.
 LOCK_CLASS = 7411
 _ENTRY_REQUEST_INDEX = "entry_request"
-_ACCOUNT_COLUMNS = 10
 _ENTRY_COLUMNS = 30
 _DEADLOCKS_MAX = 5
 
@@ -63,8 +62,10 @@ class CardChange:
 class Batch:
     """What is committed together.
 
-    `accounts` holds per account the ten columns of commit.sql, `entries` the thirty columns of the table `entry`,
-    `terminal_days` sums of points by (terminal, day). `mark` is the last outbox record inside.
+    `accounts` holds per account its change: account, seq and link before, seq and link now, balance, held, owed, due_ms
+    (0 = never), packed state. `entries` holds rows of the type journal_row (ledger/sql/migrations): the columns of the
+    table `entry` in their order, and behind them what the last entry of an account carries of its change, else None.
+    `terminal_days` holds sums of points by (terminal, day). `mark` is the last outbox record inside.
     """
 
     mark: int
@@ -72,6 +73,15 @@ class Batch:
     entries: list[Row] = field(default_factory=list)
     cards: list[CardChange] = field(default_factory=list)
     terminal_days: list[tuple[int, int, int, int]] = field(default_factory=list)
+
+    def account_records(self) -> Iterator[Row]:
+        """Return the accounts as COPY takes them: account_id, seq, link, balance, held, owed, due_ms, state."""
+        for account, _, _, seq, link, balance, held, owed, due_ms, state in self.accounts.values():
+            yield account, seq, link, balance, held, owed, due_ms or None, state
+
+    def entry_records(self) -> Iterator[Row]:
+        """Return the entries as COPY takes them: all columns of the table in their order."""
+        return (row[:_ENTRY_COLUMNS] for row in self.entries)
 
     def without(self, refused: set[int]) -> Batch:
         """Return the batch less everything that concerns the refused accounts."""
@@ -258,10 +268,8 @@ class Writer:
             return vetoed
 
     async def _journal(self, batch: Batch) -> set[int]:
-        accounts = _columns(batch.accounts.values(), _ACCOUNT_COLUMNS)
-        entries = _columns(batch.entries, _ENTRY_COLUMNS)
         fenced_in, taken = await self._commit.fetchrow(
-            batch.mark, self._partition, self._epoch, *accounts, *entries, timeout=self._timeout_s
+            batch.mark, self._partition, self._epoch, batch.entries, timeout=self._timeout_s
         )
         if not fenced_in:
             raise Fenced

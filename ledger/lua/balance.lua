@@ -38,14 +38,13 @@ end
 function M.measure(account, now_ms, today)
   local available, pending, expiring, expiring_day, due = 0, 0, 0, 0, false
   local lots = account.lots
-  for i = 1, #lots do
-    local lot = lots[i]
-    local free = lot[3]
+  for i = 1, #lots, 4 do
+    local free = lots[i + 2]
     if free > 0 then
-      local until_day = lot[2]
+      local until_day = lots[i + 1]
       if until_day ~= 0 and until_day < today then
         due = true
-      elseif lot[1] > today then
+      elseif lots[i] > today then
         pending = pending + free
       else
         available = available + free

@@ -2,7 +2,14 @@
 -- activate(account, request), block(...), replace(...): arguments: state, request; result: the decision's result.
 -- Token statuses: 0 issued, 1 active, 2 blocked, 3 replaced.
 local M = {}
+local char, sub = string.char, string.sub
 local ISSUED, ACTIVE, BLOCKED, REPLACED = 0, 1, 2, 3
+
+-- Gives the card whose record begins at this position another status.
+local function set_status(account, at, status)
+  local tokens = account.tokens
+  account.tokens = sub(tokens, 1, at + 15) .. char(status) .. sub(tokens, at + 17)
+end
 
 -- Writes the entry of a change that has been made to the tokens; `changes` is flat {token16, status, ...}.
 local function approve(account, request, changes)
@@ -20,7 +27,7 @@ local function declined_for(account, request, card_decline, own_decline)
 end
 
 function M.activate(account, request)
-  local status, index = gate.token_status(account, request.token)
+  local status, at = gate.token_status(account, request.token)
   local declined
   if not request.permitted then
     declined = outcomes.NOT_PERMITTED
@@ -35,7 +42,7 @@ function M.activate(account, request)
   if declined then
     return result.declined(account, request, declined)
   end
-  account.tokens[index][2] = ACTIVE
+  set_status(account, at, ACTIVE)
   return approve(account, request, { request.token, ACTIVE })
 end
 
@@ -45,16 +52,16 @@ function M.block(account, request)
   if declined then
     return result.declined(account, request, declined)
   end
-  local status, index = gate.token_status(account, request.token)
+  local status, at = gate.token_status(account, request.token)
   if status == REPLACED then
     return approve(account, request, {})
   end
-  account.tokens[index][2] = BLOCKED
+  set_status(account, at, BLOCKED)
   return approve(account, request, { request.token, BLOCKED })
 end
 
 function M.replace(account, request)
-  local status, index = gate.token_status(account, request.token)
+  local status, at = gate.token_status(account, request.token)
   local new_token = request.new_token
   local declined
   if not request.permitted then
@@ -71,8 +78,8 @@ function M.replace(account, request)
   if declined then
     return result.declined(account, request, declined)
   end
-  account.tokens[index][2] = REPLACED
-  account.tokens[#account.tokens + 1] = { new_token, ACTIVE }
+  set_status(account, at, REPLACED)
+  account.tokens = account.tokens .. new_token .. char(ACTIVE)
   return approve(account, request, { request.token, REPLACED, new_token, ACTIVE })
 end
 

@@ -1,7 +1,9 @@
--- MessagePack for the embedded Redis (ledger/embedded_redis.py), byte for byte as Redis's own library `cmsgpack` writes what our scripts pack:
+-- MessagePack for Lua outside Redis (ledger/lua_runtime.py), byte for byte as Redis's own library `cmsgpack` writes what our scripts pack:
 -- integers up to 2^53 either way, strings as raw, booleans, nil, arrays of these. Anything else is an error: Redis would pack it, we never do.
--- pack(value): result: the packed string.
+-- pack(value, ...): result: the packed values, one behind the other.
 -- unpack(packed): result: the value; nothing for the empty string, as in Redis.
+-- unpack_limit(packed, limit, at): result: how many bytes stand before what follows (-1 when nothing does), then up to `limit`
+--   values, which begin behind the first `at` bytes.
 local M = {}
 local char, byte, sub, floor, concat, type = string.char, string.byte, string.sub, math.floor, table.concat, type
 local BYTE, WORD, LONG = 256, 65536, 4294967296
@@ -99,9 +101,11 @@ local function append(parts, n, value)
   error("a value of type " .. kind)
 end
 
-function M.pack(value)
-  local parts = {}
-  append(parts, 0, value)
+function M.pack(...)
+  local parts, n = {}, 0
+  for i = 1, select("#", ...) do
+    n = append(parts, n, (select(i, ...)))
+  end
   return concat(parts)
 end
 
@@ -204,6 +208,19 @@ function M.unpack(packed)
     return
   end
   return (value_at(packed, 1))
+end
+
+function M.unpack_limit(packed, limit, at)
+  if at < 0 or at > #packed then
+    error("Start offset " .. at .. " greater than input length " .. #packed .. ".")
+  end
+  local values, n = {}, 0
+  while n < limit and at < #packed do
+    n = n + 1
+    values[n], at = value_at(packed, at + 1)
+    at = at - 1
+  end
+  return at == #packed and -1 or at, unpack(values, 1, n)
 end
 
 return M

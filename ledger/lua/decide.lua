@@ -1,5 +1,5 @@
 -- The decision: what one request does to one account.
--- run(account, request, terms): arguments: the state unpacked from a fresh array, the unpacked request, the network's terms
+-- run(account, request, terms): arguments: the unpacked state, the request, the network's terms
 --   as an array; result: see result.lua. The state is changed if, and only if, the result carries entries.
 -- Order: a known request id is a replay; then the operation checks, by the precedence of outcomes; only an approval
 -- settles what time has done, changes the state and writes entries. A decline leaves no trace.
@@ -37,13 +37,9 @@ local HANDLERS = {
 }
 
 function M.run(account, request, network)
-  local id, ring = request.id, account.ring
-  if id then
-    for i = 1, #ring do
-      if ring[i][1] == id then
-        return result.undecided(result.REPLAY, ring[i][2])
-      end
-    end
+  local id = request.id
+  if id and entry.remembers(account, id) then
+    return result.undecided(account, result.REPLAY)
   end
   local handler = HANDLERS[request.op]
   if not handler then

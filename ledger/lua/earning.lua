@@ -30,10 +30,10 @@ function M.make_room(account, request, entries)
     if not index then
       return
     end
-    local lot, later = all[index], all[index + 1]
-    local moves = { lot[1], lot[2], -lot[3], 0, later[1], later[2], lot[3], 0 }
-    later[3] = later[3] + lot[3]
-    table.remove(all, index)
+    local later, free = index + 4, all[index + 2]
+    local moves = { all[index], all[index + 1], -free, 0, all[later], all[later + 1], free, 0 }
+    all[later + 2] = all[later + 2] + free
+    lots.remove(all, index)
     entry.append(account, entries, request, operations.EXPIRE_LOTS, false, false, 0, 0, 0, moves)
   end
 end

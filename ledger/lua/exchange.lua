@@ -49,11 +49,12 @@ function M.give(account, request, points, net_moves, moves)
   return paid
 end
 
-local function drain(lot, points, moves)
-  local part = lot[3] < points and lot[3] or points
+local function drain(all, lot, points, moves)
+  local free = all[lot + 2]
+  local part = free < points and free or points
   if part > 0 then
-    lot[3] = lot[3] - part
-    lots.note(moves, lot[1], lot[2], -part, 0)
+    all[lot + 2] = free - part
+    lots.note(moves, all[lot], all[lot + 1], -part, 0)
   end
   return part
 end
@@ -65,14 +66,14 @@ function M.take(account, points, net_moves, moves)
     local sum = sums[i]
     local lot = left > 0 and sum[3] > 0 and lots.find(all, sum[1], sum[2])
     if lot then
-      left = left - drain(lot, sum[3] < left and sum[3] or left, moves)
+      left = left - drain(all, lot, sum[3] < left and sum[3] or left, moves)
     end
   end
-  for i = 1, #all do
+  for lot = 1, #all, 4 do
     if left == 0 then
       break
     end
-    left = left - drain(all[i], left, moves)
+    left = left - drain(all, lot, left, moves)
   end
   lots.sweep(all)
   return left

@@ -1,9 +1,10 @@
 -- The checks that stand before an operation's own, in the order of precedence.
--- token_status(account, token): result: status and index of the card on the account, or nil.
+-- token_status(account, token): result: status of the card on the account and the position of its record, or nil.
 -- card(account, request): result: a decline for a card that may not be used, else nil (101 to 107).
 -- owner(account, request): the same for operations that any card of the account may ask for, in whatever state it is.
 -- sale(request): declines for a foreign currency or an impossible time of sale (108, 109), else nil.
 local M = {}
+local byte = string.byte
 local CARD_DECLINE = {
   [0] = outcomes.CARD_INACTIVE,
   [2] = outcomes.CARD_BLOCKED,
@@ -11,11 +12,9 @@ local CARD_DECLINE = {
 }
 
 function M.token_status(account, token)
-  local tokens = account.tokens
-  for i = 1, #tokens do
-    if tokens[i][1] == token then
-      return tokens[i][2], i
-    end
+  local at = records.find(account.tokens, state.TOKEN_BYTES, token)
+  if at then
+    return byte(account.tokens, at + 16), at
   end
   return nil
 end

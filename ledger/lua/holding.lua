@@ -36,10 +36,10 @@ local function open_hold(account, request)
   if not index then
     local known = request.context
     if not known then
-      return nil, result.undecided(result.NEED_CONTEXT, 0)
+      return nil, result.undecided(account, result.NEED_CONTEXT)
     end
     if known[context.AS_OF_SEQ] ~= account.seq then
-      return nil, result.undecided(result.STALE_CONTEXT, 0)
+      return nil, result.undecided(account, result.STALE_CONTEXT)
     end
     return nil, result.declined(account, request, missing_hold(account, request))
   end

@@ -15,9 +15,9 @@ function M.end_hold(account, index, keep, moves)
     local spent = keep < points and keep or points
     keep = keep - spent
     local lot = lots.find(account_lots, from_day, until_day)
-    lot[4] = lot[4] - points
-    lot[3] = lot[3] + points - spent
-    swept = swept or (lot[3] == 0 and lot[4] == 0)
+    local free, held = account_lots[lot + 2] + points - spent, account_lots[lot + 3] - points
+    account_lots[lot + 2], account_lots[lot + 3] = free, held
+    swept = swept or (free == 0 and held == 0)
     lots.note(moves, from_day, until_day, points - spent, -points)
   end
   if swept then
@@ -28,17 +28,16 @@ end
 function M.expire_lots(account, request, entries, target)
   local account_lots, today = account.lots, request.today
   local moves, total = nil, 0
-  for i = 1, #account_lots do
-    local lot = account_lots[i]
-    if lot[2] == 0 or lot[2] >= today then
+  for i = 1, #account_lots, 4 do
+    local until_day, free = account_lots[i + 1], account_lots[i + 2]
+    if until_day == 0 or until_day >= today then
       break
     end
-    local free = lot[3]
     if free > 0 then
       moves = moves or {}
       total = total + free
-      lot[3] = 0
-      lots.note(moves, lot[1], lot[2], -free, 0)
+      account_lots[i + 2] = 0
+      lots.note(moves, account_lots[i], until_day, -free, 0)
     end
   end
   if moves then

@@ -90,8 +90,8 @@ function M.redeem(account, request, network)
   if declined > 0 then
     return result.declined(account, request, declined)
   end
-  local entries, moves = settled(account, request, due), {}
-  lots.draw(account.lots, points, request.today, moves, false)
+  local entries = settled(account, request, due)
+  local moves = lots.draw(account.lots, points, request.today, false)
   counters.add(account, request.today, points)
   local row = entry.append(account, entries, request, operations.REDEEM, request.id, false, -points, 0, 0, moves)
   row[entry.SPENT], row[entry.AMOUNT] = points, request.amount
@@ -113,8 +113,8 @@ function M.hold(account, request, network)
   if declined > 0 then
     return result.declined(account, request, declined)
   end
-  local entries, moves, alloc = settled(account, request, due), {}, {}
-  lots.draw(account.lots, points, request.today, moves, alloc)
+  local entries, alloc = settled(account, request, due), {}
+  local moves = lots.draw(account.lots, points, request.today, alloc)
   counters.add(account, request.today, points)
   local hold_ms = request.hold_ms > 0 and request.hold_ms or network[terms.HOLD_MS_DEFAULT]
   local until_ms = request.now_ms + math.min(hold_ms, network[terms.HOLD_MS_MAX])
@@ -128,12 +128,13 @@ end
 
 -- Spends and earns in one entry: what points paid for earns nothing.
 local function apply_sale(account, request, points, earned, due)
-  local entries, moves = settled(account, request, due), {}
+  local entries, moves = settled(account, request, due), nil
   earning.make_room(account, request, entries)
   if points > 0 then
-    lots.draw(account.lots, points, request.today, moves, false)
+    moves = lots.draw(account.lots, points, request.today, false)
     counters.add(account, request.today, points)
   end
+  moves = moves or {}
   local paid = earning.credit(account, request, earned, moves)
   local row = entry.append(
     account, entries, request, operations.SALE, request.id, false, earned - points - paid, 0, -paid, moves

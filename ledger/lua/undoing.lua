@@ -30,10 +30,10 @@ local function unusable(account, request)
     return result.declined(account, request, outcomes.NOT_PERMITTED)
   end
   if not known then
-    return result.undecided(result.NEED_CONTEXT, 0)
+    return result.undecided(account, result.NEED_CONTEXT)
   end
   if known[context.AS_OF_SEQ] ~= account.seq then
-    return result.undecided(result.STALE_CONTEXT, 0)
+    return result.undecided(account, result.STALE_CONTEXT)
   end
   if known[FOUND] ~= 0 and known[context.PARTNER] ~= request.partner then
     return result.declined(account, request, outcomes.NOT_PERMITTED)

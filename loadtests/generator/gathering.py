@@ -60,6 +60,9 @@ class Gathering:
     def __init__(self, fleet: Fleet, *, come_back: bool = False) -> None:
         self._fleet = fleet
         self._come_back = come_back
+        server = fleet.target.population
+        found = socket.getaddrinfo(server.host, server.port, type=socket.SOCK_STREAM)[0]
+        self._family, self._address = found[0], found[4]
         self._lines: dict[int, _Line] = {}
         self._attempts = dict.fromkeys(fleet.numbers, 0)
         self._salted: SaltedKey | None = None
@@ -114,11 +117,11 @@ class Gathering:
     def _connect(self, number: int) -> None:
         self.arrival.attempts += 1
         target = self._fleet.target
-        sock = socket.socket()
+        sock = socket.socket(self._family)
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         # What becomes of it comes as an event, an error too.
-        sock.connect_ex((target.population.host, target.population.port))
+        sock.connect_ex(self._address)
         nonce = base64.b64encode(os.urandom(18)).decode()
         terminal, secret = target.terminal(number), target.population.secret
         connection = ClientConnection(terminal, secret, nonce, _now_ms(), software="load", salted=self._salted)

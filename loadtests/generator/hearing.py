@@ -15,6 +15,9 @@ from protocol.session import Farewell, Ping, Pong
 
 # An ANSWER up to its request id. Behind the id stand one byte of bool, the body's array, and the outcome.
 _HEAD = b"\x94\x40\xc4\x10"
+# An ERROR likewise; behind the id stands its code.
+_ERROR_HEAD = b"\x95\x41\xc4\x10"
+_PASSING = frozenset({int(ErrorCode.BUSY), int(ErrorCode.EXPIRED)})
 OUTCOME_AT = ID_END + 2
 HEAD_END = ID_AT
 _HEADED_MAX = 512
@@ -41,7 +44,7 @@ class Hearing:
         self.errors: Counter[int] = Counter()
         self.doubtful = 0
         self.rests: dict[int, bytes] = {}
-        self.retry_after_ms = 0
+        self._last_error = b""
         self._fleet = fleet
         self._approved = approved
 
@@ -55,6 +58,12 @@ class Hearing:
         """ANSWERs of all kinds, since the beginning."""
         return sum(self.outcomes)
 
+    @property
+    def retry_after_ms(self) -> int:
+        """How long the last ERROR wants its request to wait, 0 when it does not say."""
+        message = decode(self._last_error) if self._last_error else None
+        return message.retry_after_ms if isinstance(message, ErrorMessage) else 0
+
     def taken(self, fd: int, data: bytes, now_s: float) -> int:
         """Take what was read from a register; return how many of its requests are settled by it. Raises Trouble."""
         if not data:
@@ -66,11 +75,15 @@ class Hearing:
             stop = at + LENGTH_BYTES + int.from_bytes(data[at : at + LENGTH_BYTES])
             if stop > end:
                 break
-            if data[at + LENGTH_BYTES : at + HEAD_END] == _HEAD:
+            head = data[at + LENGTH_BYTES : at + HEAD_END]
+            if head == _HEAD:
                 self._answered(fd, data[at + ID_AT : at + ID_END], data[at + OUTCOME_AT], now_s)
                 settled += 1
+            elif head == _ERROR_HEAD:
+                self._refused(data[at + LENGTH_BYTES : stop])
+                settled += 1
             else:
-                settled += self._other(fd, data[at + LENGTH_BYTES : stop])
+                self._other(fd, data[at + LENGTH_BYTES : stop])
             at = stop
         if at < end:
             self.rests[fd] = data[at:]
@@ -86,22 +99,23 @@ class Hearing:
             if self._approved is not None:
                 self._approved(fd, request_id)
 
-    def _other(self, fd: int, payload: bytes) -> int:
+    def _refused(self, payload: bytes) -> None:
+        request_id, code = payload[ID_AT - LENGTH_BYTES : ID_END - LENGTH_BYTES], payload[ID_END - LENGTH_BYTES]
+        if self.under_way.pop(request_id, None) is None:
+            raise Trouble("an ERROR that nobody waits for")
+        self.errors[code] += 1
+        self._last_error = payload
+        if code == ErrorCode.UNAVAILABLE:
+            # Of all errors only this one leaves open whether the request has taken effect, or will.
+            self.doubtful += 1
+        elif code not in _PASSING:
+            raise Trouble(f"the server says {decode(payload)}")
+
+    def _other(self, fd: int, payload: bytes) -> None:
         message = decode(payload)
-        if isinstance(message, ErrorMessage):
-            if self.under_way.pop(message.request_id, None) is None:
-                raise Trouble(f"an ERROR that nobody waits for: {message.text}")
-            self.errors[message.code] += 1
-            # Only then may the request have taken effect, or yet take it.
-            self.doubtful += message.code == ErrorCode.UNAVAILABLE
-            self.retry_after_ms = message.retry_after_ms
-            if message.code in (ErrorCode.MALFORMED, ErrorCode.UNSUPPORTED, ErrorCode.ID_REUSED):
-                raise Trouble(f"the server says {ErrorCode(message.code).name}: {message.text}")
-            return 1
         if isinstance(message, Ping):
             self._fleet.say(fd, encode(Pong(message.nonce, 0)))
         elif isinstance(message, Farewell):
             raise Trouble(f"the server says GOODBYE {message.reason}: {message.text}")
         elif not isinstance(message, Pong):
             raise Trouble(f"the server sent {name_of(message)}")
-        return 0

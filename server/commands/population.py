@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -49,8 +50,13 @@ def population(
 
     The cards are EAN-13 of the range 2, 2 and the number of the account in eleven digits. `tillwire verify` passes.
     """
+    from server.population.programme import CURRENCY, TERMINAL_PREFIX
+
     if journal_rows > accounts * _ROWS_OF_ACCOUNT_MAX:
         raise UsageError(f"{accounts} accounts hold {accounts * _ROWS_OF_ACCOUNT_MAX} rows of the journal at most")
+    # Whoever learns of it afterwards has a population whose secret nobody knows.
+    if output is not None and not os.access(output.absolute().parent, os.W_OK):
+        raise UsageError(f"{output} cannot be written: {output.absolute().parent} is no folder that may be written to")
     settings = invocation(context).attached()
     secrets = load_secrets(settings)
     url = required_url(settings, "postgres_url")
@@ -60,11 +66,11 @@ def population(
         "host": _EVERY_ADDRESS.get(settings.listen_host, settings.listen_host),
         "port": settings.listen_port,
         "terminals": terminals,
-        "terminal_prefix": "load-",
+        "terminal_prefix": TERMINAL_PREFIX,
         "secret": secret,
         "accounts": accounts,
         "first_card": 0,
-        "currency": "EUR",
+        "currency": CURRENCY,
         "lots": lots,
     }
     if output is not None:
@@ -72,7 +78,7 @@ def population(
     if as_json:
         say_json(made)
     else:
-        say(f"{accounts} accounts, {terminals} terminals with the secret {secret}")
+        say(f"accounts {accounts}, terminals {terminals}, their secret {secret}")
 
 
 def _populated(

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ledger.entries import EntryWriter, next_link
-from ledger.hot_store import Decided, PartitionHead, pack, unpack
+from ledger.hot_store import Decided, PartitionHead
 from ledger.journal.writer import Batch
 from ledger.positional import positional
 from ledger.programme import Rules
 from ledger.standby import StandbyStore
-from ledger.states import ACCOUNT, RING, RING_MAX, TOKENS, first_state
+from ledger.states import RING_MAX, State, first_state
 from ledger.submission import Refusal, Submission
 from protocol.codes import Message
 from server.population.history import Step
@@ -23,8 +23,8 @@ _PARTITION = 0
 _HEAD = PartitionHead(1, 1, 0)
 #: A number that nothing else in a decision is, so that it can be told apart there.
 _ACCOUNT, _TOKEN = 2**40 + 7_411, bytes(16)
-#: Where an entry has its number, its request's id and its link (ledger/lua/entry.lua, shell.lua).
-_SEQ, _REQUEST, _LINK = 0, 2, 22
+#: Where an entry has its request's id and its link (ledger/lua/entry.lua, shell.lua).
+_REQUEST, _LINK = 2, 22
 #: Where a result has its entries (ledger/lua/result.lua).
 _ENTRIES = 6
 
@@ -47,6 +47,7 @@ class Specimen:
         self._writer = writer
         self._results = decided.results
         (self._change,) = decided.changes
+        self._state = State.unpacked(self._change[-1])
         self.requests = len(self._results)
 
     @classmethod
@@ -62,30 +63,24 @@ class Specimen:
     def copy(self, account: int, token: bytes, ids: Iterable[bytes]) -> Batch:
         """Return what is journaled when this past is an account's own: with its 16-byte card token and request ids."""
         new_ids = iter(ids)
-        link, results, ring = 0, [], []
+        link, results = 0, []
+        ring: list[bytes] = []
         for result in self._results:
             entries = []
             for entry in result[_ENTRIES]:
                 own_entry = [*entry]
                 if entry[_REQUEST]:
                     own_entry[_REQUEST] = next(new_ids)
-                    ring.append([own_entry[_REQUEST], entry[_SEQ]])
+                    ring.append(own_entry[_REQUEST])
                 link = own_entry[_LINK] = next_link(link, own_entry)
                 entries.append(own_entry)
             own = [account if value == _ACCOUNT else value for value in result]
             own[_ENTRIES] = entries
             results.append(own)
-        _, _, _, seq, _, balance, held, owed, due_ms, state = self._change
-        own_state = _state_of(state, account, token, ring[-RING_MAX:])
-        change = (account, 0, 0, seq, link, balance, held, owed, due_ms, own_state)
+        _, _, _, seq, _, balance, held, owed, due_ms, _ = self._change
+        state = replace(self._state, account=account, tokens={token: _ACTIVE}, ring=ring[-RING_MAX:])
+        change = (account, 0, 0, seq, link, balance, held, owed, due_ms, state.packed())
         return self._writer.journaling([Decided(1, results, [change])]).batch
-
-
-def _state_of(packed: bytes, account: int, token: bytes, ring: list[Any]) -> bytes:
-    """Return a packed state as that of another account, with a card and the requests that it remembers."""
-    state = unpack(packed)
-    state[ACCOUNT], state[TOKENS], state[RING] = account, [[token, _ACTIVE]], ring
-    return pack(state)
 
 
 def _asked(step: Step, origin: Origin, number: int) -> tuple[Any, ...]:

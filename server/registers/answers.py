@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
-from ledger.programme import Programme, Rules
+from ledger.programme import Network, Programme, Rules
 from protocol.answers import (
     GREETING_CHARACTERS_MAX,
     balance_detail,
@@ -23,7 +23,7 @@ __all__ = ["AnswerRenderer", "check_programme", "check_template"]
 _SPENDS = frozenset({int(Message.REDEEM), int(Message.SALE), int(Message.CAPTURE)})
 _GIVES_BACK = frozenset({int(Message.RELEASE), int(Message.REFUND), int(Message.REVERSE)})
 _BALANCE = int(Message.BALANCE)
-_HOLD = int(Message.HOLD)
+_DETAILED = frozenset({_BALANCE, int(Message.HOLD)})
 _APPROVED_LAST = int(Outcome.APPROVED_PARTIAL)
 _NO_SLIP = SlipTemplates(())
 
@@ -44,7 +44,7 @@ class AnswerRenderer:
         """Take the current programme and the clock (milliseconds since 1970) that picks the rules in force."""
         self._programme = programme
         self._now_ms = now_ms
-        self._compiled: dict[int, tuple[Rules, SlipTemplates]] = {}
+        self._compiled: dict[int, _Compiled] = {}
 
     def decided(
         self,
@@ -59,68 +59,78 @@ class AnswerRenderer:
     ) -> bytes:
         """Return the body of a decision (SPEC.md, answer body); the arguments are those of the Protocol."""
         shown: tuple[int, int, int, int, int, int] | None = None
-        slip: list[str] = []
+        slip: Sequence[str] = ()
         if balance is not None:
-            shown = _shown(balance)
-            slip = self._slip(op, network_id, outcome, points, earned, shown)
-        if outcome <= _APPROVED_LAST:
-            if op == _BALANCE:
-                return encode_body(outcome, points, earned, shown, slip, balance_detail(_printable(greeting)))
-            if op == _HOLD:
-                return encode_body(outcome, points, earned, shown, slip, hold_detail(detail))
+            available, held, pending, owed, expiring, expiring_day = balance
+            shown = (available, held, pending, owed, expiring, calendar_day(expiring_day))
+            templates = self._templates(network_id)
+            if templates is not _NO_SLIP:
+                slip = _slip(templates, op, outcome, points, earned, shown)
+        if outcome <= _APPROVED_LAST and op in _DETAILED:
+            packed = balance_detail(_printable(greeting)) if op == _BALANCE else hold_detail(detail)
+            return encode_body(outcome, points, earned, shown, slip, packed)
         return encode_body(outcome, points, earned, shown, slip)
 
     def provisional(self, outcome: int, balance: Sequence[int]) -> bytes:
         """Return the body of a BALANCE that was decided without the journal: no slip, which cannot be marked."""
-        return encode_body(outcome, 0, 0, _shown(balance), (), provisional_detail())
+        available, held, pending, owed, expiring, expiring_day = balance
+        shown = (available, held, pending, owed, expiring, calendar_day(expiring_day))
+        return encode_body(outcome, 0, 0, shown, (), provisional_detail())
 
     def status(self, state: int, original_body: bytes | None) -> bytes:
         """Return the body that tells what became of a request."""
         return encode_body(Outcome.APPROVED, 0, 0, None, (), status_detail(StatusState(state), original_body))
 
-    def _slip(
-        self,
-        op: int,
-        network_id: int,
-        outcome: int,
-        points: int,
-        earned: int,
-        shown: tuple[int, int, int, int, int, int],
-    ) -> list[str]:
-        templates = self._templates(network_id)
-        if outcome > _APPROVED_LAST:
-            return templates.declined((0, 0, 0, 0, *shown))
-        return templates.approved(
-            (
-                points if op in _SPENDS else 0,
-                max(earned, 0),
-                points if op in _GIVES_BACK else 0,
-                max(-earned, 0),
-                *shown,
-            )
-        )
-
     def _templates(self, network_id: int) -> SlipTemplates:
-        network = self._programme().networks.get(network_id)
-        if network is None:
-            return _NO_SLIP
-        rules = network.rules_at(self._now_ms())
         compiled = self._compiled.get(network_id)
-        if compiled is not None and compiled[0] is rules:
-            return compiled[1]
+        programme = self._programme()
+        if compiled is None or compiled.programme is not programme:
+            network = programme.networks.get(network_id)
+            if network is None:
+                return _NO_SLIP
+            compiled = self._compiled[network_id] = _Compiled(programme, network)
+        return compiled.at(self._now_ms) if compiled.changes else compiled.templates
+
+
+class _Compiled:
+    """The slips of a network: as long as nothing changes in time, the clock need not be asked for them."""
+
+    __slots__ = ("_network", "_rules", "changes", "programme", "templates")
+
+    def __init__(self, programme: Programme, network: Network) -> None:
+        self.programme = programme
+        self.changes = len(network.rules) > 1
+        self._network = network
+        self._use(network.rules[0])
+
+    def at(self, now_ms: Callable[[], int]) -> SlipTemplates:
+        rules = self._network.rules_at(now_ms())
+        if rules is not self._rules:
+            self._use(rules)
+        return self.templates
+
+    def _use(self, rules: Rules) -> None:
+        self._rules = rules
         try:
-            templates = SlipTemplates(rules.slip)
+            self.templates = SlipTemplates(rules.slip) if rules.slip else _NO_SLIP
         except TemplateError as error:
             # An answer matters more than its slip: the rules were to be checked before they came into force.
-            _log.error("slip left out", network=network_id, reason=str(error))
-            templates = _NO_SLIP
-        self._compiled[network_id] = (rules, templates)
-        return templates
+            _log.error("slip left out", network=self._network.network_id, reason=str(error))
+            self.templates = _NO_SLIP
 
 
-def _shown(balance: Sequence[int]) -> tuple[int, int, int, int, int, int]:
-    available, held, pending, owed, expiring, expiring_day = balance
-    return available, held, pending, owed, expiring, calendar_day(expiring_day)
+def _slip(templates: SlipTemplates, op: int, outcome: int, points: int, earned: int, shown: Sequence[int]) -> list[str]:
+    if outcome > _APPROVED_LAST:
+        return templates.declined((0, 0, 0, 0, *shown))
+    return templates.approved(
+        (
+            points if op in _SPENDS else 0,
+            max(earned, 0),
+            points if op in _GIVES_BACK else 0,
+            max(-earned, 0),
+            *shown,
+        )
+    )
 
 
 def _printable(greeting: str | None) -> str | None:

@@ -13,7 +13,7 @@ from protocol.codes import CardKind, Message, Outcome
 from protocol.requests import Receipt, Request
 from server.registers.operations import PLAN_OF
 from server.registers.pending import Pending
-from server.registers.terminal_room import UNLIMITED, TerminalRoom
+from server.registers.terminal_room import TerminalRoom
 
 TOKEN_BYTES = 16
 # SPEC.md, no answer: every doubt has a way out, so these two need no permission. Whose request the original was is
@@ -84,10 +84,16 @@ class Dispatcher:
         self._ledger = ledger
         self._renderer = renderer
         self._room = room
-        self._token_key = token_key
+        # Copied for each token, so that the key is taken in only once.
+        self._keyed = blake2b(digest_size=TOKEN_BYTES, key=token_key)
         self._limits = limits
         self._in_force: dict[int, _InForce] = {}
         self._draining_retry_ms: int | None = None
+
+    @property
+    def busy_retry_after_ms(self) -> int:
+        """When a register shall come again that was told BUSY."""
+        return self._limits.busy_retry_after_ms
 
     def drain(self, retry_after_ms: int) -> None:
         """Refuse every further request as BUSY: it was not executed, another worker or a restarted one will do it."""
@@ -110,21 +116,22 @@ class Dispatcher:
         if token is None:
             self._decline(request_id, op, terminal, permitted, pending)
             return
-        ttl_ms = request.ttl_ms or self._limits.ttl_default_ms
+        ttl_ms = min(request.ttl_ms or self._limits.ttl_default_ms, self._limits.ttl_max_ms)
+        # By position, in the order of the class: names would double the cost of what is made for every request.
         submission = Submission(
-            op=op,
-            request_id=request_id,
-            token=blake2b(token.encode(), digest_size=TOKEN_BYTES, key=self._token_key).digest(),
-            terminal_id=terminal.terminal_id,
-            partner_id=in_force.network.partner_id,
-            network_id=terminal.network_id,
-            fingerprint=fingerprint,
-            terms=in_force.terms,
-            deadline=at.monotonic + min(ttl_ms, self._limits.ttl_max_ms) / 1000,
-            reply_to=pending,
-            permitted=permitted,
-            sale_ms=at.now_ms,
+            op,
+            request_id,
+            self._hash(token),
+            terminal.terminal_id,
+            in_force.network.partner_id,
+            terminal.network_id,
+            fingerprint,
+            in_force.terms,
+            at.monotonic + ttl_ms / 1000,
+            pending,
+            permitted,
         )
+        submission.sale_ms = at.now_ms
         plan.fill(request, submission)
         if plan.receipt and not self._take_receipt(request, submission, in_force, pending):
             return
@@ -141,6 +148,12 @@ class Dispatcher:
         if plan.spends and submission.points and not self._take_room(submission, in_force, pending):
             return
         self._ledger.submit(submission)
+
+    def _hash(self, token: str) -> bytes:
+        """Return what `token_hash` returns."""
+        keyed = self._keyed.copy()
+        keyed.update(token.encode())
+        return keyed.digest()
 
     def _holds_now(self, network_id: int, now_ms: int) -> _InForce | None:
         found = self._in_force.get(network_id)
@@ -206,20 +219,22 @@ class Dispatcher:
         card = request.new_card
         if card.token is None:
             return False
-        submission.new_token = token_hash(card.token, self._token_key)
+        submission.new_token = self._hash(card.token)
         submission.new_token_masked = tokens.masked(card.token)
         submission.new_token_kind = _TOKEN_KINDS.get(card.kind, card.kind)
         return True
 
     def _take_room(self, submission: Submission, in_force: _InForce, pending: Pending) -> bool:
         """Reserve daily room of the terminal; while the journal's figure is being read, ask the register to wait."""
+        limit = in_force.rules.terminal_day_points_max
+        if not limit:
+            return True
         terminal_id = submission.terminal_id
-        room = self._room.room(terminal_id, in_force.day, in_force.rules.terminal_day_points_max)
+        room = self._room.room(terminal_id, in_force.day, limit)
         if room is None:
             pending.refuse(submission.request_id, Refusal.BUSY, _ROOM_UNKNOWN_RETRY_MS)
             return False
         submission.terminal_room = room
-        if room != UNLIMITED:
-            submission.limited_day = in_force.day
-            pending.reservation = self._room.reserve(terminal_id, min(room, submission.points))
+        submission.limited_day = in_force.day
+        pending.reservation = self._room.reserve(terminal_id, min(room, submission.points))
         return True

@@ -11,7 +11,7 @@ import structlog
 
 from protocol.codes import Goodbye
 from server.registers.reception import Reception
-from server.registers.session import Session
+from server.registers.session import PlainSession, Session, TlsSession
 
 _log = structlog.get_logger(subject="listener")
 
@@ -47,7 +47,7 @@ class Listener:
         )
 
     def _accept(self) -> Session:
-        return Session(self._reception)
+        return PlainSession(self._reception) if self._tls is None else TlsSession(self._reception)
 
     @property
     def connections(self) -> int:

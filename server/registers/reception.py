@@ -24,6 +24,7 @@ from server.registers.terminal_room import TerminalRoom
 from server.registers.timer_wheel import Timed, TimerWheel
 
 LOOKUPS_MAX = 64
+READ_BUFFER_BYTES = 65_536
 _NONCE_BYTES = 18
 
 _log = structlog.get_logger(subject="connections")
@@ -62,6 +63,10 @@ class ConnectionLimits:
 
 class Registry(Decider, Protocol):
     """What the listener needs of the ledger."""
+
+    @property
+    def overloaded(self) -> bool:
+        """Whether it would refuse every request as BUSY."""
 
     async def terminal(self, code: str) -> Terminal | None:
         """Return credentials and permissions as PostgreSQL has them now."""
@@ -123,7 +128,10 @@ class Reception:
         self._random_bytes = random_bytes
         self._lookups = asyncio.Semaphore(LOOKUPS_MAX)
         self._tasks: set[asyncio.Task[None]] = set()
+        self.read_buffer = memoryview(bytearray(READ_BUFFER_BYTES))
         self._dirty: list[Guest] = []
+        # When registers shall come again whose requests are not even read now; 0 while they are.
+        self.busy_after_ms = 0
         # In the order of their coming, so that whatever is done to all of them is done in the same order every time.
         self.guests: dict[Guest, None] = {}
         self.empty = asyncio.Event()
@@ -154,6 +162,8 @@ class Reception:
         dirty, self._dirty = self._dirty, []
         for session in dirty:
             session.flush()
+        # While the ledger has too much to do it answers something all the time, so this is looked at again soon.
+        self.busy_after_ms = self.dispatcher.busy_retry_after_ms if self.ledger.overloaded else 0
 
     def spawn(self, name: str, work: Awaitable[None]) -> None:
         """Run a short piece of work for a session; it is cancelled when the reception closes."""

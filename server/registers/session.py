@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 
 from ledger.programme import Terminal
-from protocol.codes import Goodbye
+from protocol.codes import ErrorCode, Goodbye
 from protocol.connection import ServerConnection, State
-from protocol.events import Authenticated, BadRequest, Closed, HelloReceived, RequestReceived, ServerEvent
+from protocol.events import Authenticated, BadRequest, Closed, HelloReceived, RequestReceived, ServerEvent, TurnedAway
 from server.registers.dispatch import Moment
 from server.registers.pending import Pending
 from server.registers.reception import Reception
@@ -18,7 +18,7 @@ _ORDINARY = frozenset({int(Goodbye.NORMAL), int(Goodbye.DRAIN), int(Goodbye.IDLE
 _TURNED_AWAY_MAX = 128
 
 
-class Session(asyncio.Protocol):
+class Session(asyncio.BaseProtocol):
     """A connection from its acceptance to its end. Small: ten thousand idle ones must fit."""
 
     __slots__ = (
@@ -67,12 +67,11 @@ class Session(asyncio.Protocol):
         """Take bytes in any chunks; everything that they complete is dispatched at once."""
         now_ms = self._reception.clock.now_ms()
         connection = self._connection
-        events = connection.receive_data(data, now_ms)
+        events = connection.receive_data(data, now_ms, self._reception.busy_after_ms)
         if events:
             self._take(events)
-        deadline_ms = connection.next_deadline_ms()
-        if deadline_ms is not None and deadline_ms < self.due_tick * self._reception.limits.tick_ms:
-            self._reception.wheel.schedule(self, deadline_ms)
+        if connection.frame_under_way:
+            self._watch_time()
 
     def eof_received(self) -> None:
         """Take note that the register closed; what is in flight goes on without it."""
@@ -103,6 +102,8 @@ class Session(asyncio.Protocol):
                     system = self._reception.system_clock
                     at = Moment(system.now_ms(), system.monotonic_s())
                 self._request(event, at)
+            elif type(event) is TurnedAway:
+                self._reception.metrics.refused(event.op, ErrorCode.BUSY)
             elif isinstance(event, HelloReceived):
                 self._reception.spawn("sign-on", self._sign_on(event.terminal_id))
             elif isinstance(event, Authenticated):
@@ -114,17 +115,18 @@ class Session(asyncio.Protocol):
                 )
             elif isinstance(event, Closed):
                 self._ended(event)
-        self._flush_soon()
+        if self._connection.wants_flush:
+            self._flush_soon()
 
     def _request(self, event: RequestReceived, at: Moment) -> None:
         reception = self._reception
         terminal = self.terminal
         assert terminal is not None  # noqa: S101 - requests come after WELCOME
-        request = event.request
+        request, fingerprint = event
         pending = Pending(
             self, int(request.op), at.monotonic, reception.metrics, reception.room, reception.system_clock
         )
-        reception.dispatcher.dispatch(request, event.fingerprint, terminal, pending, at)
+        reception.dispatcher.dispatch(request, fingerprint, terminal, pending, at)
 
     async def _sign_on(self, code: str) -> None:
         """Challenge a known terminal with its credentials and an unknown one with decoys, after the same look-up."""
@@ -260,3 +262,24 @@ class Session(asyncio.Protocol):
         self._connection.receive_eof()
         if self._transport is not None:
             self._transport.abort()
+
+
+class PlainSession(Session, asyncio.Protocol):
+    """A connection without TLS."""
+
+    __slots__ = ()
+
+
+class TlsSession(Session, asyncio.BufferedProtocol):
+    """A connection with TLS, which brings its own buffer: otherwise the loop makes one of 256 KiB for every read."""
+
+    __slots__ = ()
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Return where to read into. All sessions share it, because what is read is taken out in the same breath."""
+        del sizehint
+        return self._reception.read_buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Take what was read."""
+        self.data_received(bytes(self._reception.read_buffer[:nbytes]))

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import structlog
 
-UNLIMITED = -1
 FIGURE_AGE_MAX_S = 30.0
 
 _log = structlog.get_logger(subject="terminal room")
@@ -56,9 +55,7 @@ class TerminalRoom:
         await asyncio.shield(self._read_soon(terminal_id, day))
 
     def room(self, terminal_id: int, day: int, limit: int) -> int | None:
-        """Return the points left of `limit` today, `UNLIMITED` for limit 0, None while the figure is not known yet."""
-        if limit == 0:
-            return UNLIMITED
+        """Return the points left of `limit` today, None while the figure is not known yet."""
         figure = self._figures.get(terminal_id)
         if figure is None or figure.read_at is None:
             self._read_soon(terminal_id, day)

@@ -49,6 +49,7 @@ _POLL_S = 0.02
 # Of the time to drain, what registers may use; the rest is for the other workers and for the last commits.
 _REGISTERS_SHARE = 0.6
 _PEERS_SHARE = 0.1
+_GARBAGE_THRESHOLD = 50_000
 
 _log = structlog.get_logger(subject="worker")
 
@@ -221,6 +222,9 @@ async def serve(link: WorkerLink, clock: Clock) -> None:
             # What lives now lives as long as the process; the collector need not look at it again.
             gc.collect()
             gc.freeze()
+            # A batch makes thousands of short-lived lists and hardly any cycle; by default they would be gone through
+            # after every 700 of them.
+            gc.set_threshold(_GARBAGE_THRESHOLD)
             failing = loop.create_task(worker.ledger.failed(), name="ledger failed")
             watched.add(failing)
             await asyncio.wait({stopping, reporting, failing}, return_when=asyncio.FIRST_COMPLETED)

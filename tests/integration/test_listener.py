@@ -78,6 +78,7 @@ class Ledger:
         self.terminals = {code: self.known(code) for code in ("T-0001", "T-0002")}
         self.taken: list[Submission] = []
         self.hold_back = False
+        self.overloaded = False
         self.down = False
 
     def known(self, code: str, **changes: Any) -> Terminal:
@@ -343,6 +344,30 @@ async def test_more_in_flight_than_agreed_are_busy_and_the_others_live(shop: Sho
     assert [error.code for error in errors] == [ErrorCode.BUSY] * 2
     shop.ledger.answer_all()
     assert len([await till.receive() for _ in range(16)]) == 16
+
+
+async def test_while_the_ledger_has_too_much_to_do_requests_are_not_even_read(shop: Shop) -> None:
+    till = await shop.till()
+    till.send(redeem(1))
+    assert (await till.receive()).answer.points == 1
+    shop.ledger.overloaded = True
+    till.send(redeem(2))
+    await till.receive()
+    shop.ledger.taken.clear()
+    refused = redeem(3)
+    till.send(refused)
+    error = await till.receive()
+    assert (error.request_id, error.code, error.retry_after_ms) == (refused.request_id, ErrorCode.BUSY, 100)
+    assert not shop.ledger.taken
+    metrics = shop.reception.metrics
+    metrics.flush()
+    labels = {"operation": "REDEEM", "code": "BUSY"}
+    assert metrics.registry.get_sample_value("tillwire_errors_total", labels) == 1
+    shop.ledger.overloaded = False
+    till.send(redeem(4))
+    assert (await till.receive()).code == ErrorCode.BUSY
+    till.send(redeem(5))
+    assert (await till.receive()).answer.points == 5
 
 
 async def test_a_malformed_request_is_told_and_the_connection_lives(shop: Shop) -> None:

@@ -70,7 +70,7 @@ async def test_a_long_journal_is_spread_over_the_accounts_and_is_as_valid(tmp_pa
     variables = installation(tmp_path, postgres_url)
     done = tillwire("add", "population", "--accounts", "50", "--terminals", "1", "--journal-rows", "1500", **variables)
     assert done.returncode == 0
-    assert done.stdout.startswith("50 accounts, 1 terminals with the secret ")
+    assert done.stdout.startswith("accounts 50, terminals 1, their secret ")
     verified = json.loads(tillwire("verify", "--skip-redis", "--json", **variables).stdout)
     assert 1_500 <= verified["entries"] <= 1_600
     lengths = await rows(postgres_url, "SELECT seq AS n FROM account")
@@ -86,6 +86,7 @@ async def test_a_long_journal_is_spread_over_the_accounts_and_is_as_valid(tmp_pa
         ("--accounts", "1", "--terminals", "1", "--lots", "257"),
         ("--accounts", "1", "--terminals", "1", "--journal-rows", "-1"),
         ("--accounts", "2", "--terminals", "1", "--journal-rows", "20001"),
+        ("--accounts", "1", "--terminals", "1", "--output", "/nowhere/population.json"),
         ("--accounts", "NaN", "--terminals", "1"),
         ("--accounts", "1"),
     ],

@@ -27,14 +27,14 @@ def link_behind(link: int, entry: Entry) -> int:
     """Return the link of an entry whose predecessor has `link`: 48 bits of SHA-1 over that and the entry."""
     fields = [False if entry[name] is None else entry[name] for name in _LINKED]
     fields[-1] = [] if entry["cards"] is None else msgpack.unpackb(entry["cards"], raw=True)
-    fields[_LINKED.index("moves")] = list(entry["moves"])
+    fields[_LINKED.index("moves")] = msgpack.unpackb(entry["moves"])
     packed = msgpack.packb([*fields, False], use_bin_type=False)
     return int(hashlib.sha1(f"{link}:".encode() + packed, usedforsecurity=False).hexdigest()[:12], 16)
 
 
 def moves_of(entry: Entry) -> list[tuple[tuple[int, int], int, int]]:
     """Return what an entry moved as (lot, change of free points, change of held points)."""
-    flat = entry["moves"]
+    flat = msgpack.unpackb(entry["moves"])
     return [((flat[i], flat[i + 1]), flat[i + 2], flat[i + 3]) for i in range(0, len(flat), 4)]
 
 

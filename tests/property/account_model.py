@@ -53,8 +53,8 @@ class AccountModel(Journal):
         ends_hold = ask.op in {Op.CAPTURE, Op.RELEASE}
         return ask.op in {Op.REFUND, Op.REVERSE} or (ends_hold and ask.target not in {hold.id for hold in self.holds()})
 
-    def ring(self) -> list[list[Any]]:
-        return [[row.id, seq] for seq, row in enumerate(self.rows, 1) if row.id][-RING:]
+    def ring(self) -> list[Id]:
+        return [row.id for row in self.rows if row.id][-RING:]
 
     def forgot(self) -> int:
         return int(sum(bool(row.id) for row in self.rows) > RING)

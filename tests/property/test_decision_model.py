@@ -22,6 +22,7 @@ from hypothesis.stateful import (
 from ledger.decision import Decider
 from ledger.operations import Decision, Outcome
 from ledger.operations import Operation as Op
+from ledger.states import State, first_state
 from tests.property.account_draft import Draft
 from tests.property.account_journal import MAX, Ask, Id, Journal, Row, Terms, Verdict, summed
 from tests.property.account_model import REVERSIBLE, RING, AccountModel
@@ -66,8 +67,7 @@ class DecisionMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.model = AccountModel(dict(CARDS))
-        self.state = self.decider.empty_state(7)
-        self.state[8] = [[token, status] for token, status in CARDS.items()]
+        self.state = first_state(7, CARDS.items())
         self.terms = Terms()
         self.now_ms = 20_000 * DAY_MS + 36_000_000
         self.ids = 0
@@ -93,7 +93,7 @@ class DecisionMachine(RuleBasedStateMachine):
         }
         return Ask(op, **{"id": self.new_id(), **asked, "token": CARD, **data.draw(FLAW, label="flaw"), **values})
 
-    def call(self, ask: Ask, context: list[Any] | bool = False) -> tuple[list[Any], list[Any]]:
+    def call(self, ask: Ask, context: list[Any] | bool = False) -> tuple[list[Any], bytes]:
         return self.decider.decide(self.state, ask.positional(context), self.terms.positional())
 
     def decide(self, ask: Ask) -> Verdict:
@@ -118,7 +118,7 @@ class DecisionMachine(RuleBasedStateMachine):
         declined = verdict.outcome > 1
         doubtful = int(declined and ask.op != Op.BALANCE and self.model.forgot())
         expected = [0, verdict.outcome, verdict.points, verdict.earned, verdict.balance, verdict.detail]
-        assert [*result[:6], *result[7:]] == [*expected, 0, doubtful]
+        assert [*result[:6], *result[7:]] == [*expected, 7, doubtful]
         assert len(result[6]) == len(verdict.rows)
         before = len(self.model.rows)
         for i, (entry, row) in enumerate(zip(result[6], verdict.rows, strict=True)):
@@ -180,7 +180,7 @@ class DecisionMachine(RuleBasedStateMachine):
     def blocked_account(self, data: st.DataObject, status: int) -> None:
         for value in (status, 0):
             self.model.status = value
-            self.state = [*self.state[:2], value, *self.state[3:]]
+            self.state = replace(State.unpacked(self.state), status=value).packed()
             op = data.draw(st.sampled_from([Op.BALANCE, Op.EARN, Op.SALE, Op.REDEEM, Op.HOLD, Op.ACTIVATE, Op.REPLACE]))
             if value:
                 self.decide(self.ask(op, data, points=1, amount=10, new_token=UNKNOWN))
@@ -324,13 +324,11 @@ class DecisionMachine(RuleBasedStateMachine):
 
         P7: so is what was reversed before it came, by its tombstone.
         """
-        rows = {row.id: seq for seq, row in enumerate(self.model.rows, 1) if row.id}
         late = [self.ask(Op.EARN, data, amount=50, id=row.id) for row in self.model.rows if row.op == Op.TOMBSTONE]
         old = data.draw(st.sampled_from(self.past[-RING:] + late[-1:]) | st.sampled_from(self.past))
-        replays = dict(self.model.ring())
         result, state = self.call(old, self.model.context(old.target) if old.target else False)
-        if old.id in replays:
-            assert (result[0], result[7]) == (Decision.REPLAY, rows[old.id])
+        if old.id in self.model.ring():
+            assert result[0] == Decision.REPLAY
             assert state is self.state
         elif result[1] > 1:
             assert result[8] == 1
@@ -339,17 +337,19 @@ class DecisionMachine(RuleBasedStateMachine):
 
     @invariant()
     def state_follows_from_the_journal(self) -> None:
-        model, state = self.model, self.state
-        lots = [[*lot, *parts] for lot, parts in model.lots().items()]
+        model, state = self.model, State.unpacked(self.state)
+        assert state.packed() == self.state
+        lots = [(*lot, *parts) for lot, parts in model.lots().items()]
         totals = [model.total(name) for name in ("points", "held", "owed")]
-        assert state[:7] == [7, len(model.rows), model.status, *totals, lots]
+        assert [state.account, state.seq, state.status] == [7, len(model.rows), model.status]
+        assert ([state.balance, state.held, state.owed], state.lots) == (totals, lots)
         assert sum(lot[2] + lot[3] for lot in lots) == totals[0]
         assert sum(lot[3] for lot in lots) == totals[1] == sum(row.held for row in model.holds())
-        assert dict(state[8]) == model.cards()
-        assert state[9] == model.ring()
-        assert state[10] == model.forgot()
+        assert state.tokens == model.cards()
+        assert state.ring == model.ring()
+        assert state.forgot == model.forgot()
         points, count = model.counted(0)
-        assert state[11:] == [model.day(), points, count]
+        assert [state.day, state.day_points, state.day_count] == [model.day(), points, count]
 
     @invariant()
     def holds_follow_from_the_journal(self) -> None:
@@ -357,7 +357,7 @@ class DecisionMachine(RuleBasedStateMachine):
         for row in self.model.holds():
             alloc = [[*lot, row.moves[lot][1]] for lot in row.moves]
             expected.append([row.id, row.until_ms, row.amount, alloc, row.day, row.partner])
-        assert self.state[7] == expected
+        assert State.unpacked(self.state).holds == expected
 
 
 class LargeNumbersMachine(DecisionMachine):

@@ -55,7 +55,16 @@ OPERATIONS = [
 ]
 OPERATIONS += [Op.REFUND, Op.REVERSE, Op.BLOCK, Op.ACTIVATE, Op.ADJUST]
 CONTEXT = [0, 1, Op.REDEEM, 1, 100, -1, 50, 0, 50, 0, 0, [TODAY, TODAY + 9, -50, 0], 0, 0, TODAY, False]
-GARBAGE = st.binary(max_size=40) | st.binary(max_size=30).map(lambda rest: b"\0\0\0\1\0\0\0\0\0\0\x9e" + rest)
+# What was never a stored account, or was one until something was cut off, put over it or put behind it.
+STORED = bytes((0, 0, 0, 1)) + bytes(6) + first_state(1, [(CARD, 1)])
+GARBAGE = (
+    st.binary(max_size=40)
+    | st.integers(0, len(STORED)).map(lambda length: STORED[:length])
+    | st.builds(
+        lambda at, one: STORED[:at] + one + STORED[at + 1 :], st.integers(10, 60), st.binary(min_size=1, max_size=1)
+    )
+    | st.sampled_from([b"\xc1", b"\x91\x01", b"x", b"\x94"]).map(lambda rest: STORED + rest)
+)
 
 
 def key_of(account: int) -> bytes:
@@ -243,6 +252,64 @@ def test_a_script_takes_as_many_accounts_as_in_redis(servers: type[TwoServers]) 
     real = servers.valkey.evalsha(servers.valkey.script_load(SCRIPTS["decide"]), len(keys), *keys, *arguments)
     assert embedded.evalsha(embedded.script_load(SCRIPTS["decide"]), keys, arguments) == real
     assert embedded.mget(keys) == servers.valkey.mget(keys)
+
+
+NUMBERS = st.lists(st.tuples(st.integers(1, 7), st.integers(0, 2**53)), max_size=40).map(
+    lambda drawn: [(width, number % 256**width) for width, number in drawn]
+)
+AS_REDIS_STORES = """
+local packed = struct.pack(ARGV[1], unpack(cmsgpack.unpack(ARGV[2])))
+return { packed, cmsgpack.pack(struct.unpack(ARGV[1], ARGV[3] .. packed, #ARGV[3] + 1)) }
+"""
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(numbers=NUMBERS, before=st.binary(max_size=5))
+def test_numbers_of_fixed_width_have_the_same_bytes(
+    servers: type[TwoServers], numbers: list[tuple[int, int]], before: bytes
+) -> None:
+    embedded = EmbeddedRedis(servers.runtime)
+    arguments = [">" + "".join(f"I{width}" for width, _ in numbers), pack([number for _, number in numbers]), before]
+    packed, back = embedded.evalsha(embedded.script_load(AS_REDIS_STORES), [], arguments)
+    assert [packed, back] == servers.valkey.eval(AS_REDIS_STORES, 0, *arguments)
+    assert packed == b"".join(number.to_bytes(width, "big") for width, number in numbers)
+
+
+TOO_SHORT = "return { struct.unpack('>I4I6', ARGV[1], tonumber(ARGV[2])) }"
+
+
+@pytest.mark.parametrize(("length", "position"), [(0, 1), (9, 1), (10, 2), (12, 3), (12, 14), (12, 13)])
+def test_too_few_bytes_fail_on_both(servers: type[TwoServers], length: int, position: int) -> None:
+    embedded = EmbeddedRedis(servers.runtime)
+    sha = embedded.script_load(TOO_SHORT)
+    arguments = [bytes(length), position]
+    real = outcome_of(lambda: servers.valkey.eval(TOO_SHORT, 0, *arguments))
+    assert outcome_of(lambda: embedded.evalsha(sha, [], arguments)) == real
+    assert (real == "script failed") == (position + 9 > length)
+
+
+@pytest.mark.parametrize("number", [-1, 1.5, 2**32, 2**53])
+def test_a_number_that_redis_would_cut_is_refused(servers: type[TwoServers], number: float) -> None:
+    embedded = EmbeddedRedis(servers.runtime)
+    sha = embedded.script_load("return struct.pack('>I4', tonumber(ARGV[1]))")
+    with pytest.raises(RedisError):
+        embedded.evalsha(sha, [], [str(number)])
+
+
+PARTS = "return { cmsgpack.unpack_limit(ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])) }"
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(values=st.lists(st.integers(0, 2**40) | st.binary(max_size=40), max_size=6), data=st.data())
+def test_messagepack_is_read_in_parts_as_in_redis(
+    servers: type[TwoServers], values: list[Any], data: st.DataObject
+) -> None:
+    embedded = EmbeddedRedis(servers.runtime)
+    before = data.draw(st.binary(max_size=3))
+    limit = data.draw(st.integers(1, 7))
+    arguments = [before + b"".join(map(pack, values)), limit, len(before) + data.draw(st.integers(0, 1))]
+    real = outcome_of(lambda: servers.valkey.eval(PARTS, 0, *arguments))
+    assert outcome_of(lambda: embedded.evalsha(embedded.script_load(PARTS), [], arguments)) == real
 
 
 def _has_none(value: Any) -> bool:

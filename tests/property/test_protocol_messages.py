@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from protocol.answers import Answer, Balance, balance_detail, encode_body, hold_detail, status_detail
 from protocol.codes import AMOUNT_MAX, INT_MAX, CardKind, Message
 from protocol.fields import Malformed, UnknownType
-from protocol.messages import AnswerMessage, ErrorMessage, WireMessage, answer_frame, decode, encode
+from protocol.messages import AnswerMessage, ErrorMessage, WireMessage, answer_frame, decode, encode, glance
 from protocol.requests import (
     REQUESTS,
     ActivateRequest,
@@ -216,6 +216,17 @@ def test_mutated_bytes(message: WireMessage, data: st.DataObject) -> None:
     cut = data.draw(st.integers(0, len(payload)))
     decode_or_refuse(bytes(payload))
     decode_or_refuse(bytes(payload[:cut]))
+
+
+@given(messages)
+def test_a_glance_sees_the_operation_and_the_id_of_requests_alone(message: WireMessage) -> None:
+    seen = glance(encode(message)[4:])
+    assert seen == ((message.op, message.request_id) if isinstance(message, tuple(REQUESTS)) else None)
+
+
+@given(st.binary(max_size=64))
+def test_a_glance_at_anything_does_no_harm(payload: bytes) -> None:
+    glance(payload)
 
 
 @given(requests, requests, terminal_ids)

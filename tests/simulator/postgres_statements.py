@@ -12,7 +12,7 @@ from typing import Any
 import asyncpg
 
 from ledger.journal.statements import statement
-from tests.simulator.postgres_tables import Record, View, columns, entry_record, violation
+from tests.simulator.postgres_tables import ENTRY_COLUMNS, Record, View, columns, entry_record, violation
 
 Execute = Callable[[View, Sequence[Any]], list[Record]]
 
@@ -42,20 +42,23 @@ _RULES = (
 _PROGRAMME = columns("version", "time_zone", "network_id", "partner_id", "name", "currency", *_RULES)
 _GENERATIONS = 2**32
 _REVERSE, _CAPTURE, _HOLD = 24, 19, 18
-_SEQ, _LINK, _OP, _REQUEST_ID, _TARGET, _MOVES, _AT_MS = 1, 2, 3, 4, 18, 19, 20
+_OP, _REQUEST_ID, _BALANCE_AFTER, _TARGET, _AT_MS = 3, 4, 10, 18, 20
 
 
 def _commit(view: View, args: Sequence[Any]) -> list[Record]:
-    mark, partition, epoch = args[:3]
+    mark, partition, epoch, rows = args
     fence = view.get("partition", partition)
     if fence is None or fence["epoch"] != epoch:
         return [Record(_COMMITTED, (False, []))]
     view.lock("partition", partition)
     view.put("partition", partition, {**fence, "mark": mark})
     taken = []
-    for account_id, after_seq, after_link, seq, link, balance, held, owed, due_ms, state in zip(
-        *args[3:13], strict=True
-    ):
+    for row in rows:
+        account_id, seq, link = row[:3]
+        after_seq, after_link, due_ms, state = row[len(ENTRY_COLUMNS) :]
+        if state is None:
+            continue
+        balance, held, owed = row[_BALANCE_AFTER : _BALANCE_AFTER + 3]
         account = view.get("account", account_id)
         if account is None or account["seq"] != after_seq or account["link"] != after_link:
             continue
@@ -68,18 +71,14 @@ def _commit(view: View, args: Sequence[Any]) -> list[Record]:
             "account",
             account_id,
             {"account_id": account_id, "seq": seq, "link": link, "balance": balance, "held": held, "owed": owed,
-             "due_ms": due_ms or None, "state": state},
+             "due_ms": due_ms, "state": state},
         )  # fmt: skip
         taken.append(account_id)
     accounts = set(taken)
-    for row in zip(*args[13:43], strict=True):
+    for row in rows:
         if row[0] in accounts:
-            view.insert_entry((*row[:_MOVES], _array(row[_MOVES]), *row[_MOVES + 1 :]))
+            view.insert_entry(row[: len(ENTRY_COLUMNS)])
     return [Record(_COMMITTED, (True, taken))]
-
-
-def _array(literal: str) -> list[int]:
-    return [int(number) for number in literal[1:-1].split(",")] if len(literal) > 2 else []
 
 
 def _change_cards(view: View, args: Sequence[Any]) -> list[Record]:

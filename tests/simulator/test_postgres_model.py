@@ -51,11 +51,25 @@ def _request(name: str) -> bytes:
 
 
 def _account(account: int, after: tuple[int, int], now: tuple[int, int], balance: int = 0, held: int = 0) -> Row:
+    """Return a change; the balances are those of its last entry."""
     return (account, *after, *now, balance, held, 0, 5_000 + account if held else 0, b"state of %d" % now[0])
 
 
+def _with_heads(accounts: list[Row], entries: list[Row]) -> list[Row]:
+    """Return the entries as the type journal_row has them."""
+    changes = {(row[0], row[3]): row for row in accounts}
+    rows = []
+    for entry in entries:
+        change = changes.get(entry[:2])
+        if change is None:
+            rows.append((*entry, None, None, None, None))
+        else:
+            rows.append((*entry[:10], *change[5:8], *entry[13:], *change[1:3], change[8] or None, change[9]))
+    return rows
+
+
 def _entry(
-    account: int, seq: int, link: int, op: int, name: str | None, target: str | None = None, moves: str = "{}"
+    account: int, seq: int, link: int, op: int, name: str | None, target: str | None = None, moves: bytes = b"\x90"
 ) -> Row:
     request_id = None if name is None else _request(name)
     return (
@@ -66,7 +80,7 @@ def _entry(
 
 
 def _batch(mark: int, accounts: list[Row], entries: list[Row], **more: Any) -> Batch:
-    return Batch(mark, {row[0]: row for row in accounts}, entries, **more)
+    return Batch(mark, {row[0]: row for row in accounts}, _with_heads(accounts, entries), **more)
 
 
 async def _forget(accounts: set[int]) -> None:
@@ -110,7 +124,7 @@ async def _journaling(postgres: Postgres) -> Told:
     assert first is not None
     told += [await _writer(postgres, 0), await first.claim("worker-0")]
     told.append(await first.commit(_batch(1, [_account(2, (0, 0), (2, 20), 10)], [
-        _entry(2, 1, 10, EARN, "earn"), _entry(2, 2, 20, REDEEM, "redeem", moves="{1,2,-3,4}"),
+        _entry(2, 1, 10, EARN, "earn"), _entry(2, 2, 20, REDEEM, "redeem", moves=pack([1, 2, -3, 4])),
     ]), _forget))  # fmt: skip
     # A predecessor that is not the head; an id that is journaled; one twice in a batch; one of each kind at once.
     told.append(await first.commit(_batch(2, [_account(2, (1, 10), (2, 30))], [_entry(2, 2, 30, EARN, "x")]), _forget))
@@ -132,7 +146,8 @@ async def _journaling(postgres: Postgres) -> Told:
     told.append(await first.commit(
         _batch(7, [_account(4, (1, 41), (2, 43), 10)], [_entry(4, 2, 43, 34, "taken")], cards=taken), _forget
     ))  # fmt: skip
-    told.append(await _caught(first.commit(_batch(8, [_account(4, (1, 41), (2, 44), 1, 2)], []), _forget)))
+    too_much = _batch(8, [_account(4, (1, 41), (2, 44), 1, 2)], [_entry(4, 2, 44, EARN, "held")])
+    told.append(await _caught(first.commit(too_much, _forget)))
     told += [await first.wanted_by(), await reader.ask_for_partition(0, "worker-0"), await first.wanted_by()]
     told += [
         await reader.ask_for_partition(0, "worker-9"),
@@ -166,14 +181,13 @@ async def _waiting(postgres: Postgres) -> Told:
     told: Told = []
     one, two = [await postgres.connect(timeout_s=10.0, settings={}) for _ in range(2)]
     own, commit = statement("own_partition"), statement("commit")
-    nothing: list[Any] = [[]] * 40
     async with one.transaction():
         await one.fetchrow(own, 0, "one")
-        late = asyncio.ensure_future(two.fetchrow(commit, 5, 0, 0, *nothing))
+        late = asyncio.ensure_future(two.fetchrow(commit, 5, 0, 0, []))
         await asyncio.sleep(0.1)
         told.append(late.done())
     told.append(await late)
-    told.append(await two.fetchrow(commit, 6, 0, 1, *nothing))
+    told.append(await two.fetchrow(commit, 6, 0, 1, []))
 
     async def both(connection: Any, first: int, second: int) -> Any:
         async with connection.transaction():
@@ -187,9 +201,8 @@ async def _waiting(postgres: Postgres) -> Told:
     try:
         async with one.transaction():
             await one.fetchrow(own, 1, "lost")
-            entries = list(zip(*[_entry(3, 0, 1, EARN, "zero")], strict=True))
-            accounts = list(zip(*[_account(3, (0, 0), (0, 1))], strict=True))
-            told.append(await _caught(one.fetchrow(commit, 1, 0, 2, *accounts, *entries)))
+            rows = _with_heads([_account(3, (0, 0), (0, 1))], [_entry(3, 0, 1, EARN, "zero")])
+            told.append(await _caught(one.fetchrow(commit, 1, 0, 2, rows)))
             told.append(await _caught(one.fetchrow(own, 1, "lost")))
             raise KeyError  # noqa: TRY301 - undoes the transaction
     except KeyError:

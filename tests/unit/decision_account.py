@@ -1,11 +1,13 @@
 """An account to try decisions on: it keeps the entries as a journal would, and answers for the context from them."""
 
 from collections import Counter
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from ledger.decision import Decider
 from ledger.operations import Decision, Outcome
 from ledger.operations import Operation as Op
+from ledger.states import State, first_state
 
 CARD = b"A" * 16
 DAY_MS = 86_400_000
@@ -61,7 +63,7 @@ class Result(NamedTuple):
     balance: list[int]
     detail: int
     entries: list[list[Any]]
-    replay_seq: int
+    account: int
     doubtful: int
 
     @property
@@ -73,8 +75,7 @@ class Account:
     """Keyword arguments of `decide` replace the fields of REQUEST; time is kept in `now_ms` and `today`."""
 
     def __init__(self, **terms: int) -> None:
-        self.state = DECIDER.empty_state(7)
-        self.state[8] = [[CARD, 1]]
+        self.state = first_state(7, [(CARD, 1)])
         self.terms = TERMS | terms
         self.entries: list[list[Any]] = []
         self.partners: dict[int, int] = {}
@@ -150,13 +151,21 @@ class Account:
         return self.decide(Op.BALANCE).available
 
     @property
+    def now(self) -> State:
+        return State.unpacked(self.state)
+
+    def change(self, **fields: Any) -> None:
+        """What no request does: an operator's doing, or cards that it had before."""
+        self.state = replace(self.now, **fields).packed()
+
+    @property
     def owed(self) -> int:
-        return int(self.state[5])
+        return self.now.owed
 
     @property
     def lots(self) -> list[list[int]]:
         """As {days from TODAY until expiry, free, held}, without the day on which they became spendable."""
-        return [[lot[1] and lot[1] - TODAY, lot[2], lot[3]] for lot in self.state[6]]
+        return [[lot[1] and lot[1] - TODAY, lot[2], lot[3]] for lot in self.now.lots]
 
 
 def quads(entries: list[list[Any]]) -> list[int]:

@@ -3,6 +3,8 @@
 from collections import Counter
 from typing import Any
 
+import msgpack
+
 from ledger.operations import Operation as Op
 from tests.judge.account_rows import link_behind
 from tests.judge.events import ANSWERED, SENT, Event
@@ -41,6 +43,7 @@ class Pages:
         }
         entry |= {"target": None if target is None else request_id(target)}
         entry |= {"points": free + held, "moves": [*LOT, free, held] if free or held else [], **fields}
+        entry["moves"] = msgpack.packb(entry["moves"])
         self.entries.append(entry)
 
     def ask(self, op: Op, name: str, *, takes_ms: int = 10, **told: Any) -> Event:

@@ -80,7 +80,7 @@ def test_a_captured_hold_is_not_open_blnk_293() -> None:
     account = funded()
     hold = account.hold(300)
     account.approved(Op.CAPTURE, target=hold, points=100)
-    assert account.state[7] == []
+    assert account.now.holds == []
     assert account.decide(Op.CAPTURE, target=hold, points=1).outcome == Outcome.HOLD_CLOSED
     assert account.decide(Op.BALANCE).balance[:2] == [900, 0]
 

@@ -7,14 +7,14 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ledger.decision import Decider, source
+from ledger.decision import source
+from ledger.lua_runtime import new_runtime
 from ledger.operations import Operation as Op
 from ledger.operations import Outcome
 from tests.unit.decision_account import TODAY, Account
 
 MAX = 2**53 - 1
-LUA = lupa.lua51.LuaRuntime(encoding=None)
-MUL_DIV = LUA.execute((source(with_shell=False) + "return arithmetic.mul_div").encode())
+MUL_DIV = new_runtime().execute((source(with_shell=False) + "return arithmetic.mul_div").encode())
 INTEGERS = st.integers(0, MAX) | st.integers(MAX - 1000, MAX) | st.integers(0, 10**5)
 
 
@@ -76,20 +76,7 @@ def test_bytes_pass_through_unchanged() -> None:
     memo, request_id = bytes(range(256)), bytes(range(240, 256))
     entry = account.decide(Op.EARN, id=request_id, amount=1, memo=memo).entries[0]
     assert (entry[2], entry[21]) == (request_id, memo)
-    assert account.state[9] == [[request_id, 1]]
-
-
-def test_a_new_account_is_empty() -> None:
-    assert Decider().empty_state(42) == [42, 0, 0, 0, 0, 0, [], [], [], [], 0, 0, 0, 0]
-
-
-def test_what_is_passed_in_is_never_changed() -> None:
-    account = Account()
-    account.earn(100)
-    before, copy = account.state, repr(account.state)
-    account.redeem(10)
-    assert repr(before) == copy
-    assert account.state is not before
+    assert account.now.ring == [request_id]
 
 
 def test_an_unknown_operation_is_a_bug_of_the_caller() -> None:
@@ -104,27 +91,27 @@ def full(**fields: Any) -> Account:
     account = Account()
     for day in range(512):
         account.earn(10, active_day=TODAY, expiry_day=TODAY + 10 + 2 * day, **fields)
-    assert len(account.state[6]) == 512
+    assert len(account.now.lots) == 512
     return account
 
 
 def test_beyond_the_limit_new_points_join_the_lot_that_expires_next_later() -> None:
     account = full()
     account.earn(5, expiry_day=TODAY + 21)
-    assert len(account.state[6]) == 512
-    assert [TODAY, TODAY + 22, 15, 0] in account.state[6]
+    assert len(account.now.lots) == 512
+    assert (TODAY, TODAY + 22, 15, 0) in account.now.lots
     assert account.entries[-1][16] == [TODAY, TODAY + 22, 5, 0]
 
 
 def test_beyond_the_limit_two_neighbours_join_when_nothing_expires_later() -> None:
     account = full()
     entries = account.decide(Op.EARN, amount=5, expiry_day=TODAY + 5000).entries
-    assert len(account.state[6]) == 512
+    assert len(account.now.lots) == 512
     assert [entry[1] for entry in entries] == [Op.EXPIRE_LOTS, Op.EARN]
     assert entries[0][4] == 0
     assert entries[0][16] == [TODAY, TODAY + 10, -10, 0, TODAY, TODAY + 12, 10, 0]
-    assert account.state[6][-1] == [TODAY, TODAY + 5000, 5, 0]
-    assert account.available == account.state[3] == 5125
+    assert account.now.lots[-1] == (TODAY, TODAY + 5000, 5, 0)
+    assert account.available == account.now.balance == 5125
 
 
 def test_held_points_keep_their_lot_beyond_the_limit() -> None:
@@ -133,4 +120,4 @@ def test_held_points_keep_their_lot_beyond_the_limit() -> None:
     account.earn(5, expiry_day=TODAY + 5000)
     account.approved(Op.RELEASE, target=hold)
     assert account.available == 5125
-    assert account.state[6][0] == [TODAY, TODAY + 10, 10, 0]
+    assert account.now.lots[0] == (TODAY, TODAY + 10, 10, 0)

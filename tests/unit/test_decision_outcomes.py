@@ -16,23 +16,23 @@ UNKNOWN, ISSUED, BLOCKED, REPLACED = b"U" * 16, b"I" * 16, b"B" * 16, b"R" * 16
 
 def funded(**terms: int) -> Account:
     account = Account(**terms)
-    account.state[8] += [[ISSUED, 0], [BLOCKED, 2], [REPLACED, 3]]
+    account.change(tokens=account.now.tokens | {ISSUED: 0, BLOCKED: 2, REPLACED: 3})
     account.earn(1000)
     return account
 
 
 def outcome(account: Account, op: Op, **fields: Any) -> int:
     """The outcome of something that would be approved but for `fields`; a decline must leave no trace."""
-    before = repr(account.state)
+    before = account.state
     fine: dict[str, Any] = {"points": 100, "amount": 1000, "new_token": b"N" * 16}
     if op in {Op.CAPTURE, Op.RELEASE}:
-        fine["target"] = account.state[7][0][0] if account.state[7] else account.new_id()
+        fine["target"] = account.now.holds[0][0] if account.now.holds else account.new_id()
     if op in {Op.REFUND, Op.REVERSE}:
         fine["target"] = account.entries[0][2]
     result: Result = account.decide(op, **(fine | fields))
     if result.outcome > 1:
         assert result.entries == []
-        assert repr(account.state) == before
+        assert account.state == before
         assert (result.points, result.earned, result.detail) == (0, 0, 0)
     return result.outcome
 
@@ -75,7 +75,7 @@ def test_106_card_replaced(op: Op) -> None:
 @pytest.mark.parametrize("op", [*CARD_USERS, Op.ACTIVATE, Op.REPLACE])
 def test_107_account_blocked(op: Op, status: int) -> None:
     account = funded()
-    account.state[2] = status
+    account.change(status=status)
     assert outcome(account, op, token=ISSUED if op == Op.ACTIVATE else b"A" * 16) == Out.ACCOUNT_BLOCKED
 
 
@@ -84,7 +84,7 @@ def test_107_account_blocked(op: Op, status: int) -> None:
 def test_what_is_under_way_is_finished_with_any_card_of_a_blocked_account(op: Op, token: bytes) -> None:
     account = funded()
     account.hold(100)
-    account.state[2] = 1
+    account.change(status=1)
     assert outcome(account, op, token=token) == Out.APPROVED
 
 
@@ -154,7 +154,7 @@ def test_115_hold_unknown_116_hold_closed_117_hold_expired(op: Op) -> None:
     account.now_ms += 600_001
     assert outcome(account, op, target=expired) == Out.HOLD_EXPIRED
     account.approved(Op.REDEEM, points=1)
-    assert account.state[7] == [], "the redemption has settled the hold"
+    assert account.now.holds == [], "the redemption has settled the hold"
     assert outcome(account, op, target=expired) == Out.HOLD_EXPIRED
 
 

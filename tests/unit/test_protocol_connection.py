@@ -4,8 +4,16 @@ import pytest
 
 from protocol.codes import ErrorCode, Goodbye
 from protocol.connection import ServerConnection, State
-from protocol.events import Authenticated, BadRequest, Closed, HelloReceived, RequestReceived
-from protocol.messages import decode, encode
+from protocol.events import (
+    Authenticated,
+    BadRequest,
+    Closed,
+    HelloReceived,
+    PingReceived,
+    RequestReceived,
+    TurnedAway,
+)
+from protocol.messages import ErrorMessage, decode, encode
 from protocol.requests import BalanceRequest, Card, fingerprint
 from protocol.scram import ClientExchange, credentials
 from protocol.session import Farewell, Hello, Limits, Ping, Profile, Proof
@@ -72,6 +80,32 @@ def test_a_refused_request_does_not_count_as_in_flight() -> None:
     found = connection.receive_data(b"".join(encode(request(number)) for number in range(5)), 4)
     assert [type(event) for event in found] == [RequestReceived] * 2 + [BadRequest] * 3
     assert connection.in_flight == 2
+
+
+def test_who_has_too_much_to_do_turns_requests_away_unread() -> None:
+    connection = ready()
+    unread = b"\x94\x10\xc4\x10" + request(2).request_id + b"\x00not MessagePack"
+    found = connection.receive_data(encode(request(1)) + len(unread).to_bytes(4) + unread, 4, busy_after_ms=70)
+    assert found == [TurnedAway(16), TurnedAway(16)]
+    sent = connection.data_to_send()
+    half = len(sent) // 2
+    for number, frame in enumerate((sent[:half], sent[half:]), start=1):
+        assert decode(frame[4:]) == ErrorMessage(request(number).request_id, ErrorCode.BUSY, "", 70)
+    assert connection.in_flight == 0
+    assert not connection.closed
+
+
+def test_what_is_no_request_is_read_however_much_there_is_to_do() -> None:
+    connection = ready()
+    assert connection.receive_data(encode(Ping(9)), 4, busy_after_ms=70) == [PingReceived(9)]
+    found = connection.receive_data(encode(Farewell(Goodbye.NORMAL, "", 0)), 4, busy_after_ms=70)
+    assert found == [Closed(Goodbye.NORMAL, "", by_peer=True)]
+
+
+def test_nobody_is_turned_away_before_signing_on() -> None:
+    connection = ServerConnection(0)
+    connection.receive_data(encode(request()), 1, busy_after_ms=70)
+    assert connection.closed
 
 
 def test_an_answer_to_nothing_is_a_bug() -> None:

@@ -1,4 +1,4 @@
-from dataclasses import FrozenInstanceError, replace
+from dataclasses import replace
 from hashlib import blake2b
 
 import pytest
@@ -88,9 +88,7 @@ def test_no_card_number_in_what_gets_logged() -> None:
     assert "1234" not in repr(Card(CardKind.PAN, "1234"))
 
 
-def test_requests_cannot_be_altered() -> None:
-    with pytest.raises(FrozenInstanceError):
-        REDEEM.points = 1  # type: ignore[misc]
+def test_requests_hold_nothing_but_their_fields() -> None:
     assert not hasattr(REDEEM, "__dict__")
     assert not hasattr(EAN, "__dict__")
 

@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from server.registers.terminal_room import FIGURE_AGE_MAX_S, UNLIMITED, TerminalRoom
+from server.registers.terminal_room import FIGURE_AGE_MAX_S, TerminalRoom
 
 LIMIT = 1_000
 TODAY = 20_000
@@ -48,12 +48,6 @@ def clock() -> Clock:
 @pytest.fixture
 def room(journal: Journal, clock: Clock) -> TerminalRoom:
     return TerminalRoom(journal.spent_today, clock)
-
-
-async def test_without_a_limit_nothing_is_read(room: TerminalRoom, journal: Journal) -> None:
-    assert room.room(1, TODAY, 0) == UNLIMITED
-    await asyncio.sleep(0)
-    assert journal.readings == 0
 
 
 async def test_an_unknown_figure_is_read_once_and_then_known(room: TerminalRoom, journal: Journal) -> None:

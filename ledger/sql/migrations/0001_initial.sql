@@ -84,7 +84,7 @@ CREATE TABLE account (
     due_ms bigint,
     state bytea NOT NULL,
     CHECK (held BETWEEN 0 AND balance)
-) WITH (fillfactor = 60);
+) WITH (fillfactor = 80);
 CREATE INDEX account_due ON account (due_ms) WHERE due_ms IS NOT NULL;
 
 -- What members show, as keyed hashes: a dump of this table is no list of card or phone numbers.
@@ -97,7 +97,8 @@ CREATE TABLE card (
 );
 CREATE INDEX card_account ON card (account_id);
 
--- The journal. Rows are never changed. `moves` are quads (lot from day, lot until day, change of free, change of held points).
+-- The journal. Rows are never changed. `moves` are quads (lot from day, lot until day, change of free, change of held points), `cards` pairs
+-- (token, status), each as one flat array in MessagePack.
 CREATE TABLE entry (
     account_id bigint NOT NULL,
     seq bigint NOT NULL CHECK (seq > 0),
@@ -118,7 +119,7 @@ CREATE TABLE entry (
     amount bigint NOT NULL,
     eligible bigint NOT NULL,
     target bytea,
-    moves bigint[] NOT NULL,
+    moves bytea NOT NULL,
     at_ms bigint NOT NULL,
     sale_ms bigint NOT NULL,
     rate_bp integer NOT NULL,
@@ -133,6 +134,44 @@ CREATE TABLE entry (
 );
 CREATE UNIQUE INDEX entry_request ON entry (request_id) WHERE request_id IS NOT NULL;
 CREATE INDEX entry_target ON entry (target) WHERE target IS NOT NULL;
+
+-- How ledger/sql/commit.sql takes an entry, and with the last one of an account, how the account's row changes: one parameter for a whole batch.
+CREATE TYPE journal_row AS (
+    account_id bigint,
+    seq bigint,
+    link bigint,
+    op smallint,
+    request_id bytea,
+    terminal_id integer,
+    network_id integer,
+    points bigint,
+    held bigint,
+    owed bigint,
+    balance_after bigint,
+    held_after bigint,
+    owed_after bigint,
+    spent bigint,
+    earned bigint,
+    refunded bigint,
+    amount bigint,
+    eligible bigint,
+    target bytea,
+    moves bytea,
+    at_ms bigint,
+    sale_ms bigint,
+    rate_bp integer,
+    until_ms bigint,
+    cards bytea,
+    currency text,
+    reference text,
+    fingerprint bytea,
+    answer bytea,
+    seal bytea,
+    after_seq bigint,
+    after_link bigint,
+    due_ms bigint,
+    state bytea
+);
 
 -- A partition of the accounts (account_id modulo the partition count) is decided and journaled by one worker at a time.
 -- `epoch` fences former owners, `generation` voids what Redis remembers from before it, `mark` counts committed outbox records.
