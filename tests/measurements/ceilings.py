@@ -49,6 +49,7 @@ _PARTITION = 1_000_003
 _GENERATION = 7
 _IN_FLIGHT = 4
 _LOADED_AT_ONCE = 1_000
+_READ_AT_ONCE = 50_000
 _POINTS = 100
 _TERMINALS = 256
 _TIMEOUT_S = 60.0
@@ -100,15 +101,14 @@ async def read_population(postgres_url: str) -> Population:
         await connection.close()
     if not tokens:
         raise CeilingError("there are no accounts: tillwire add population makes some")
-    limits = Limits()
     pulse = Pulse(SystemClock(), silence_s=_TIMEOUT_S)
     reader = Reader(Postgres(postgres_url), pulse, connections_max=1, timeout_s=_TIMEOUT_S)
     try:
         programme = await reader.programme()
         heads: dict[int, Head] = {}
         accounts = sorted(tokens)
-        for at in range(0, len(accounts), limits.card_index_entries_max):
-            heads |= await reader.heads(accounts[at : at + limits.card_index_entries_max])
+        for at in range(0, len(accounts), _READ_AT_ONCE):
+            heads |= await reader.heads(accounts[at : at + _READ_AT_ONCE])
     finally:
         await reader.close()
     return Population(heads, tokens, next(iter(programme.networks.values())), programme)
