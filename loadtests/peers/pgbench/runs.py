@@ -74,8 +74,8 @@ class Pgbench:
         """Run so many seconds, or so many transactions of each client. Raises PgbenchError.
 
         Seconds are whole ones, rounded up, and connecting is among them. With a rate, transactions are due at random
-        times of that mean rate, and latency counts from there. `sampled` is the part whose latency is noted; all of them
-        at a rate.
+        times of that mean rate, and latency counts from there. `sampled` is the part whose latency is noted; at a rate
+        it is that of all.
         """
         self._runs += 1
         prefix = f"run{self._runs}"
