@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from loadtests.bench.figures import Point
@@ -15,20 +15,23 @@ from loadtests.peers.http_service import registers
 from loadtests.peers.http_service.process import HttpService
 from loadtests.peers.http_service.registers import HttpOutcome
 from loadtests.peers.pgbench import runs
-from loadtests.peers.pgbench.runs import FUNCTION, Pgbench, PgbenchRun
+from loadtests.peers.pgbench.runs import FUNCTION, Pgbench, PgbenchError, PgbenchRun
 
-_CLIENTS = (1, 8, 32, 64)
-_CONNECTIONS = (1, 32, 64, 256)
 #: What was best on two cores: more processes get into each other's way, more connections into PostgreSQL's.
 _PROCESSES, _POOL = 2, 16
 _ENDING_S = 0.2
 _HALF = 0.5
+#: To note every latency costs pgbench time; of many clients a part of them says as much.
+_MANY, _SAMPLED = 8, 0.05
 
 
 class PgbenchStage:
     """One SQL function inside PostgreSQL, called by pgbench."""
 
     name = "pgbench"
+
+    def __init__(self, clients: Sequence[int] = (1, 8, 32, 64)) -> None:
+        self._clients = clients
 
     def run(self, bench: Bench) -> None:
         """Put `pgbench_*` and the curves `pgbench` and `pgbench_offered`."""
@@ -42,26 +45,30 @@ class PgbenchStage:
         async with peer_database(installation.postgres_url, "peer_pgbench", bench.scale.accounts, FUNCTION) as database:
             pgbench = Pgbench(database, installation.postgres_bin, bench.folder / "pgbench")
             # A thread of its own: the connections of the database must not wait for pgbench.
-            done = await asyncio.to_thread(_measure_pgbench, bench, installation, pgbench)
+            done = await asyncio.to_thread(_measure_pgbench, bench, pgbench, self._clients)
             await _booked(database, done, runs.POINTS, "pgbench")
 
 
-def _measure_pgbench(bench: Bench, installation: Installation, pgbench: Pgbench) -> int:
+def _measure_pgbench(bench: Bench, pgbench: Pgbench, all_clients: Sequence[int]) -> int:
     """Return how many transactions were made in all."""
-    scale, figures = bench.scale, bench.figures
-    done = pgbench.run(max(_CLIENTS), seconds=scale.warm_up_s).transactions
+    scale, figures, installation = bench.scale, bench.figures, bench.installation
+    done = pgbench.run(max(all_clients), seconds=scale.warm_up_s).transactions
     best: tuple[PgbenchRun, int, float] | None = None
-    for clients in _CLIENTS:
+    best_seconds = 0.0
+    for clients in all_clients:
         # What connecting costs PostgreSQL is not a transaction's: a run with next to none tells how much it is.
         few, few_s = _with_processor(installation, partial(pgbench.run, clients, each=1))
-        run, run_s = _with_processor(installation, partial(pgbench.run, clients, seconds=scale.measuring_s))
+        seconds = scale.measuring_s + few.connecting_s
+        sampled = _SAMPLED if clients >= _MANY else 1.0
+        run, run_s = _with_processor(installation, partial(pgbench.run, clients, seconds=seconds, sampled=sampled))
         done += few.transactions + run.transactions
+        _expect_latencies(run)
         us = (run_s - few_s) / (run.transactions - few.transactions) * 1e6
         figures.put(f"pgbench_{clients}_per_s", run.per_s)
         figures.add("pgbench", _point(clients, run.per_s, run.percentile_ms))
         bench.say(f"pgbench, {clients} clients: {run.per_s:,.0f} a second, {us:.0f} us of PostgreSQL each")
         if best is None or run.per_s > best[0].per_s:
-            best = run, clients, us
+            best, best_seconds = (run, clients, us), seconds
     assert best is not None  # noqa: S101 - there are clients
     run, clients, us = best
     figures.put("pgbench_best_per_s", run.per_s)
@@ -69,14 +76,20 @@ def _measure_pgbench(bench: Bench, installation: Installation, pgbench: Pgbench)
     figures.put("pgbench_postgresql_us_per_transaction", us)
     for part in (_HALF,) if bench.quick else (0.25, _HALF, 0.75):
         offered = run.per_s * part
-        open_loop = pgbench.run(clients, seconds=scale.measuring_s, rate_per_s=offered, sampled=1.0)
+        open_loop = pgbench.run(clients, seconds=best_seconds, rate_per_s=offered)
         done += open_loop.transactions
+        _expect_latencies(open_loop)
         figures.add("pgbench_offered", _point(offered, open_loop.per_s, open_loop.percentile_ms))
         p99_ms = open_loop.percentile_ms(0.99)
         bench.say(f"pgbench at {part:.0%} of that: p99 {p99_ms:.1f} ms")
         if part == _HALF:
             figures.put("pgbench_half_peak_p99_ms", p99_ms)
     return done
+
+
+def _expect_latencies(run: PgbenchRun) -> None:
+    if not run.latencies_us:
+        raise PgbenchError(f"{run.transactions} transactions are too few to say anything about their latency")
 
 
 def _with_processor(installation: Installation, run: Callable[[], PgbenchRun]) -> tuple[PgbenchRun, float]:
@@ -98,6 +111,9 @@ class HttpServiceStage:
 
     name = "http_service"
 
+    def __init__(self, connections: Sequence[int] = (1, 32, 64, 256)) -> None:
+        self._connections = connections
+
     def run(self, bench: Bench) -> None:
         """Put `http_service_*` and the curve `http_service`."""
         asyncio.run(self._on_own_database(bench))
@@ -106,16 +122,16 @@ class HttpServiceStage:
         bench.stop_serving()
         url = bench.installation.postgres_url
         async with peer_database(url, "peer_http_service", bench.scale.accounts) as database:
-            done = await asyncio.to_thread(_measure_http_service, bench, database)
+            done = await asyncio.to_thread(_measure_http_service, bench, database, self._connections)
             await _booked(database, done, registers.POINTS, "the HTTP service")
 
 
-def _measure_http_service(bench: Bench, database: PeerDatabase) -> int:
+def _measure_http_service(bench: Bench, database: PeerDatabase, all_connections: Sequence[int]) -> int:
     """Return how many redemptions were approved in all."""
     scale, figures, approved = bench.scale, bench.figures, 0
     best: tuple[HttpOutcome, int] | None = None
     with HttpService(database.url, bench.folder, processes=_PROCESSES, pool=_POOL) as service:
-        for connections in _CONNECTIONS:
+        for connections in all_connections:
             outcome = registers.load_for(
                 service.host, service.port, connections, scale.accounts,
                 warm_up_s=scale.warm_up_s, seconds=scale.measuring_s,

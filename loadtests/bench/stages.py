@@ -31,7 +31,7 @@ class Scale:
 
 
 FULL = Scale("full", 100_000, 3_000, 2.0, 8.0, 10_000, 200_000, 1_000_000, 10_000_000)
-QUICK = Scale("quick", 100_000, 3_000, 0.4, 1.2, 10_000, 40_000, 0, 0)
+QUICK = Scale("quick", 100_000, 3_000, 0.4, 1.5, 10_000, 40_000, 0, 0)
 
 
 class Wrong(Exception):  # noqa: N818 - it is a finding, not an error in this code

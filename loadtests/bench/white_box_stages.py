@@ -38,10 +38,13 @@ class AllocationsStage:
     name = "allocations"
 
     def run(self, bench: Bench) -> None:
-        """Put `allocations_per_redeem`."""
+        """Put `allocations_per_redeem`, unless this machine is none that they can be counted on."""
         folder = str(bench.installation.folder)
         redeems = str(bench.scale.decisions // 10)
         found = _measured(bench, "allocations", "--folder", folder, "--redeems", redeems)
+        if reason := found.get("not_countable"):
+            bench.say(reason)
+            return
         bench.figures.put("allocations_per_redeem", found["allocations_per_redeem"])
         bench.say(f"{found['allocations_per_redeem']:g} allocations for each redeem")
 

@@ -44,7 +44,7 @@ async def test_pgbench_moves_balances_and_journals_each_id_once(
     async with peer_database(postgres_server.url, "peer_test_pgbench", 50, FUNCTION) as database:
         assert await database.booked() == Booked(0, 0, 0)
         pgbench = Pgbench(database, find_postgres().path.parent, tmp_path)
-        run = await asyncio.to_thread(pgbench.run, 4, each=25, sampled=1.0)
+        run = await asyncio.to_thread(pgbench.run, 4, each=25)
         assert (run.transactions, len(run.latencies_us)) == (100, 100)
         assert 0 < run.percentile_ms(0.5) <= run.percentile_ms(0.99)
         assert await database.booked() == Booked(100, 100 * POINTS, 100 * POINTS)
@@ -74,8 +74,8 @@ async def test_pgbench_at_a_rate_counts_latency_from_the_schedule(
     async with peer_database(postgres_server.url, "peer_test_rate", 50, FUNCTION) as database:
         pgbench = Pgbench(database, find_postgres().path.parent, tmp_path)
         # One client cannot keep up with such a rate, so that transactions fall further and further behind it.
-        run = await asyncio.to_thread(pgbench.run, 1, each=200, rate_per_s=1_000_000, sampled=1.0)
-        unhurried = await asyncio.to_thread(pgbench.run, 1, each=200, sampled=1.0)
+        run = await asyncio.to_thread(pgbench.run, 1, each=200, rate_per_s=1_000_000)
+        unhurried = await asyncio.to_thread(pgbench.run, 1, each=200)
     assert run.transactions == len(run.latencies_us) == 200
     assert run.percentile_ms(1.0) > sum(unhurried.latencies_us[:20]) / 1000
 
@@ -83,14 +83,14 @@ async def test_pgbench_at_a_rate_counts_latency_from_the_schedule(
 def test_the_stage_of_pgbench_brings_its_figures(postgres_server: EmbeddedPostgres, tmp_path: Path) -> None:
     bench = Bench(EnginesAlone(postgres_server), SMALL, tmp_path, lambda _text: None)  # type: ignore[arg-type]
     run = Run(bench)
-    run.run([PgbenchStage()])
+    run.run([PgbenchStage(clients=(1, 4))])
     assert run.done[0].error == ""
     values, curves = bench.figures.values, bench.figures.curves
-    rates = {clients: values[f"pgbench_{clients}_per_s"] for clients in (1, 8, 32, 64)}
+    rates = {clients: values[f"pgbench_{clients}_per_s"] for clients in (1, 4)}
     assert values["pgbench_best_per_s"] == max(rates.values()) == rates[int(values["pgbench_best_clients"])]
     assert values["pgbench_postgresql_us_per_transaction"] > 0
     assert values["pgbench_half_peak_p99_ms"] > 0
-    assert [point.at for point in curves["pgbench"]] == [1, 8, 32, 64]
+    assert [point.at for point in curves["pgbench"]] == [1, 4]
     assert curves["pgbench_offered"][0].at == values["pgbench_best_per_s"] / 2
 
 
@@ -121,10 +121,10 @@ async def test_the_http_service_spends_once_for_an_id(postgres_server: EmbeddedP
 def test_the_stage_of_the_http_service_brings_its_figures(postgres_server: EmbeddedPostgres, tmp_path: Path) -> None:
     bench = Bench(EnginesAlone(postgres_server), SMALL, tmp_path, lambda _text: None)  # type: ignore[arg-type]
     run = Run(bench)
-    run.run([HttpServiceStage()])
+    run.run([HttpServiceStage(connections=(1, 16))])
     assert run.done[0].error == ""
     values = bench.figures.values
-    rates = {connections: values[f"http_service_{connections}_per_s"] for connections in (1, 32, 64, 256)}
+    rates = {connections: values[f"http_service_{connections}_per_s"] for connections in (1, 16)}
     assert values["http_service_best_per_s"] == max(rates.values())
 
 

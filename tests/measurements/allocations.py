@@ -59,6 +59,7 @@ class Found:
 
 async def measure(folder: Path, postgres_url: str, redis_url: str, redeems: int) -> Found:
     """Run the worker here and the registers elsewhere. Raises NotCountable, and RuntimeError when a redeem failed."""
+    counter = AllocationCounter()
     population = Population.read(folder / "population.json")
     settings = Settings(data_dir=folder / "data", postgres_url=SecretStr(postgres_url), redis_url=SecretStr(redis_url))
     keys = load_secrets(settings)
@@ -67,7 +68,6 @@ async def measure(folder: Path, postgres_url: str, redis_url: str, redeems: int)
     listening.setblocking(False)
     place = Place(new_address(settings.data_dir, 0), 0, 1)
     worker = Worker(settings, keys, listening, place, ledger_engines(settings, keys), SystemClock(), os.urandom)
-    counter = AllocationCounter()
     await worker.start()
     gc.collect()
     gc.freeze()
@@ -112,7 +112,7 @@ async def _redeem(connection: Connection, port: int, population: Population, red
     tally = Tally()
     terminals = [population.terminal(number) for number in range(min(_REGISTERS, population.terminals))]
     registers = await sign_on("127.0.0.1", port, terminals, population.secret, tally)
-    # The first half of the cards is warm afterwards, and the redeems that count keep to it.
+    # These cards are warm afterwards, and the redeems that count keep to them.
     warm = max(1, min(population.accounts, redeems // 4))
     await answer_all(registers, [_request(population, number) for number in range(warm)])
     tally.outcomes.clear()
@@ -145,8 +145,12 @@ def main() -> None:
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             found = runner.run(measure(options.folder, *urls, options.redeems))
-    except (NotCountable, RuntimeError) as error:
+    except RuntimeError as error:
         sys.exit(f"allocations: {error}")
+    except NotCountable as reason:
+        # That is the machine's doing and no fault of what was to be measured.
+        print(json.dumps({"not_countable": str(reason)}) if options.json else f"allocations: {reason}")  # noqa: T201
+        return
     if options.json:
         print(json.dumps(asdict(found)))  # noqa: T201
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import subprocess
@@ -21,8 +22,6 @@ _THREADS = 2
 # Ids that grow with time lie side by side in their index, as those of the load generator do. Before 18 there are none.
 _NEW_ID_MAJOR_MIN, _NEW_ID, _RANDOM_ID = 18, "uuidv7", "gen_random_uuid"
 _END_S = 60.0
-#: Part of the transactions whose latency is noted when only throughput is asked for: to note all costs pgbench time.
-_SAMPLED = 0.05
 
 
 class PgbenchError(Exception):
@@ -31,10 +30,14 @@ class PgbenchError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class PgbenchRun:
-    """What one run brought; `latencies_us` are sorted, in a run at a rate counted from the schedule."""
+    """What one run brought; `latencies_us` are sorted, in a run at a rate counted from the schedule.
+
+    `per_s` leaves out the time that connecting took.
+    """
 
     transactions: int
     per_s: float
+    connecting_s: float
     latencies_us: array[int]
 
     def percentile_ms(self, part: float) -> float:
@@ -66,31 +69,34 @@ class Pgbench:
         self._script.write_text(text, "utf-8")
 
     def run(
-        self, clients: int, *, seconds: float = 0.0, each: int = 0, rate_per_s: float = 0.0, sampled: float = _SAMPLED
+        self, clients: int, *, seconds: float = 0.0, each: int = 0, rate_per_s: float = 0.0, sampled: float = 1.0
     ) -> PgbenchRun:
         """Run so many seconds, or so many transactions of each client. Raises PgbenchError.
 
-        With a rate, transactions are due at random times of that mean rate, and latency counts from there.
+        Seconds are whole ones, rounded up, and connecting is among them. With a rate, transactions are due at random
+        times of that mean rate, and latency counts from there. `sampled` is the part whose latency is noted; at a rate
+        it is that of all.
         """
         self._runs += 1
         prefix = f"run{self._runs}"
         command = [str(self._program), "--no-vacuum", "--protocol=prepared", f"--file={self._script}",
                    f"--client={clients}", f"--jobs={min(_THREADS, clients)}", f"--define=accounts={self._accounts}",
                    "--log", f"--log-prefix={self._folder / prefix}"]  # fmt: skip
-        command.append(f"--transactions={each}" if each else f"--time={max(1, round(seconds))}")
+        command.append(f"--transactions={each}" if each else f"--time={max(1, math.ceil(seconds))}")
         if rate_per_s:
             command.append(f"--rate={rate_per_s:.1f}")
-        elif sampled < 1:
+        elif sampled < 1.0:
             command.append(f"--sampling-rate={sampled}")
         told = self._told(command, seconds + _END_S)
-        failed = _number(told, r"number of failed transactions: (\d+)")
-        if failed:
+        transactions = int(_number(told, r"transactions actually processed: (\d+)"))
+        latencies_us = self._latencies(prefix)
+        if not transactions:
+            # The time runs while the clients connect, and on a busy machine that may be all there is.
+            return PgbenchRun(0, 0.0, 0.0, latencies_us)
+        if failed := _number(told, r"number of failed transactions: (\d+)"):
             raise PgbenchError(f"{failed:.0f} transactions failed")
-        return PgbenchRun(
-            int(_number(told, r"transactions actually processed: (\d+)")),
-            _number(told, r"tps = ([\d.]+)"),
-            self._latencies(prefix),
-        )
+        connecting_s = _number(told, r"initial connection time = ([\d.]+) ms") / 1000
+        return PgbenchRun(transactions, _number(told, r"tps = ([\d.]+)"), connecting_s, latencies_us)
 
     def _major(self) -> int:
         return int(_number(self._told([str(self._program), "--version"], _END_S), r"(\d+)"))
