@@ -19,7 +19,7 @@ from loadtests.generator.outcome import Outcome
 from loadtests.generator.target import Target
 from loadtests.installation import Installation
 
-SMALL = Scale("small", 200, 40, 0.05, 0.2, 40, 120, 500)
+SMALL = Scale("small", 200, 40, 0.05, 0.2, 40, 400, 120, 500)
 
 
 @pytest.fixture(scope="module")
