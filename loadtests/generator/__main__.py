@@ -59,8 +59,10 @@ def main() -> None:
         outcome = run(target, load, processes=options.processes)
         if options.postgres:
             confirm(options.postgres, outcome)
-    except (Trouble, Mismatch) as error:
+    except (Trouble, Mismatch, ValueError) as error:
         sys.exit(str(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
     if options.json:
         print(json.dumps(told(outcome, load)))  # noqa: T201
     else:

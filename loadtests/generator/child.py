@@ -7,6 +7,7 @@ First comes the job. When all registers are signed on it says `ready` and waits 
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import time
 from pathlib import Path
@@ -24,6 +25,8 @@ _BEAT_S = 5.0
 
 def main() -> None:
     """Do the job that standard input describes; leave with 1 when there was trouble."""
+    # Who presses Ctrl-C wants to see what the parent has to say, and no traceback of ours.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     job = json.loads(sys.stdin.readline())
     load = Load(**{**job["load"], "work": Work(job["load"]["work"])})
     try:
@@ -53,7 +56,7 @@ def _hold(fleet: Fleet) -> None:
     gathering = Gathering(fleet, come_back=True)
     gathering.gather(_PATIENCE_S)
     fleet.epoll.register(sys.stdin.fileno())
-    beat_s = 0.0
+    beat_s = time.monotonic()
     told: Arrival | None = None
     while True:
         if gathering.complete and gathering.arrival is not told:

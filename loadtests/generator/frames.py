@@ -13,9 +13,6 @@ ID_AT = LENGTH_BYTES + 4
 ID_END = ID_AT + REQUEST_ID_BYTES
 TYPE_AT = LENGTH_BYTES + 1
 
-# An odd factor makes every number another number of 64 bits, and neighbours into strangers.
-_SCATTER = 0x9E3779B97F4A7C15
-_64_BITS = (1 << 64) - 1
 _PREFIX_BYTES = 8
 
 ANY_ID = b"\xa1" * REQUEST_ID_BYTES
@@ -24,10 +21,7 @@ ANY_CARD = Card(CardKind.EAN13, "2777777777777")
 
 
 class RequestIds:
-    """Ids of 16 bytes that share the 8 of their run and are scattered over what is left, as random ones would be.
-
-    So the journal can be asked for all effects of a run, and its index is written all over and not at its end alone.
-    """
+    """Ids of 16 bytes: 8 that all of a run share, so that the journal can be asked for its effects, and a number."""
 
     __slots__ = ("_number", "prefix")
 
@@ -41,7 +35,7 @@ class RequestIds:
     def next(self) -> bytes:
         """Return an id that this run has not used."""
         self._number += 1
-        return self.prefix + (self._number * _SCATTER & _64_BITS).to_bytes(8)
+        return self.prefix + self._number.to_bytes(8)
 
 
 def bounds(prefix: bytes) -> tuple[bytes, bytes]:

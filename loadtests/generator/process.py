@@ -31,6 +31,8 @@ def run(
     `observe` is called at both ends of what is measured; what its figures grew by is `observed` of the outcome.
     Raises Trouble when the server cannot be reached or does what no register expects.
     """
+    if not 1 <= processes <= load.registers:
+        raise ValueError(f"{load.registers} registers cannot be shared by {processes} processes")
     prefix = os.urandom(_PREFIX_BYTES)
     with tempfile.TemporaryDirectory(prefix="tillwire-load-") as name, ExitStack() as stack:
         children = []

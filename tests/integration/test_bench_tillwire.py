@@ -19,7 +19,7 @@ from loadtests.generator.outcome import Outcome
 from loadtests.generator.target import Target
 from loadtests.installation import Installation
 
-SMALL = Scale("small", 200, 40, 0.05, 0.2, 40, 120, 500)
+SMALL = Scale("small", 200, 40, 0.3, 0.6, 40, 400, 120, 500)
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,8 @@ def test_stages_of_traffic_put_their_figures(bench: Bench) -> None:
     cost = {"server_us_per_redeem", "valkey_us_per_redeem", "postgresql_us_per_redeem", "generator_us_per_redeem"}
     assert closed | opened | cost <= set(values)
     assert {"mix_256_per_s", "hot_card_256_per_s", "disk_bytes_written_per_redeem"} <= set(values)
-    assert all(values[name] > 0 for name in (*closed, *opened, *cost))
+    assert all(values[name] >= 0 for name in (*closed, *opened, *cost))
+    assert values["redeem_1_per_s"] > 0 < values["redeem_64_p50_ms"]
     # Whatever the speed, 3x the peak is offered for a moment only: then nothing need be refused, or all of it.
     assert values["goodput_overload_3x_per_s"] >= 0
     assert [point.at for point in bench.figures.curves["registers"]] == [1, 64, 256, 1_000]
