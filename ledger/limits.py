@@ -13,6 +13,8 @@ class Limits:
     partitions: int = 1
     #: Submissions that may wait in one partition; more are refused as BUSY.
     queue_requests_max: int = 8192
+    #: How long the first of them may have waited; while it is longer, new ones are refused as BUSY.
+    queue_wait_max_s: float = 0.5
     #: Submissions decided by one script call.
     batch_requests_max: int = 256
     #: Entries decided and not yet committed, and answers that wait for a commit or the journal, before deciding pauses.

@@ -52,6 +52,7 @@ class Pipeline:
         self._queue: deque[Submission] = deque()
         self._in_flight: list[Submission] = []
         self._one_by_one = 0
+        self._waited_s = 0.0
         self._stopped = False
         self._work = asyncio.Event()
         self._waiting_room = WaitingRoom(
@@ -70,7 +71,9 @@ class Pipeline:
     @property
     def full(self) -> bool:
         """Return whether a submission would be refused as BUSY."""
-        return len(self._queue) + len(self._waiting_room) >= self._limits.queue_requests_max
+        # So much that it could not be answered in time would be work for nothing.
+        too_late = self._waited_s > self._limits.queue_wait_max_s and bool(self._queue)
+        return too_late or len(self._queue) + len(self._waiting_room) >= self._limits.queue_requests_max
 
     @property
     def wanted_elsewhere(self) -> bool:
@@ -108,6 +111,7 @@ class Pipeline:
         # All take the queue, also those that need the truth: a STATUS must not overtake the request that it asks about.
         if not self._queue:
             self._work.set()
+        submission.queued_at = self._services.clock.monotonic_s()
         self._queue.append(submission)
 
     async def run(self) -> None:
@@ -142,6 +146,7 @@ class Pipeline:
 
     def _fill(self, batch: _Batch, size_max: int) -> None:
         now = batch.formed_at
+        self._waited_s = now - self._queue[0].queued_at if self._queue else 0.0
         while self._waiting_room.has_truth and batch.size < size_max:
             truth, late = self._waiting_room.take()
             batch.load(truth)
@@ -218,7 +223,7 @@ class Pipeline:
                 self._services.resolve_afresh(submission)
             elif result[8]:
                 group.lookups.append((submission, result))
-            elif submission.greeting or self._books.has_uncommitted(submission.account):
+            elif submission.greeting or not self._stands(submission.account):
                 group.plain.append((submission, result))
             else:
                 self._committer.answer_plain(submission, result)
@@ -231,6 +236,13 @@ class Pipeline:
         for submission in reversed(bounced):
             self._books.end(submission)
             self._waiting_room.add_first(submission)
+
+    def _stands(self, account: int) -> bool:
+        """Return whether what Redis showed of an account is in the journal, as far as anybody knows.
+
+        A decision that was on its way while PostgreSQL vetoed an earlier one may rest on that.
+        """
+        return not self._books.has_uncommitted(account) and not self._waiting_room.distrusts(account)
 
     # ---- what nobody asks for
 

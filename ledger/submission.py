@@ -33,7 +33,7 @@ class Submission:
     Points and amounts are minor units. `terms` is positional, see ledger/lua/request.lua. `deadline` is in seconds
     of the monotonic clock: a submission that is not yet decided by then is refused as EXPIRED. `greeting` asks for the
     member's name (BALANCE alone); `limited_day` is the business day when the terminal's spending counts against a daily
-    limit, else 0. The last three are the ledger's own.
+    limit, else 0. The last four are the ledger's own; `queued_at` is like `deadline`.
     """
 
     op: int
@@ -67,5 +67,6 @@ class Submission:
     greeting: bool = False
     limited_day: int = 0
     account: int = field(default=0, compare=False)
+    queued_at: float = field(default=0.0, compare=False)
     attempts: int = field(default=0, compare=False)
     resolved_afresh: bool = field(default=False, compare=False)

@@ -18,6 +18,7 @@ def ledger_limits(settings: Settings) -> Limits:
     return Limits(
         partitions=partition_count(settings),
         queue_requests_max=settings.queue_requests_max,
+        queue_wait_max_s=settings.queue_wait_ms_max / _MS,
         batch_requests_max=settings.batch_requests_max,
         uncommitted_entries_max=settings.uncommitted_entries_max,
         attempts_max=settings.redecide_attempts_max,

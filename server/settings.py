@@ -132,6 +132,9 @@ class Requests(BaseModel):
     queue_requests_max: Count = Field(
         default=8_192, description="Requests of a partition that wait for a batch; more get ERROR BUSY."
     )
+    queue_wait_ms_max: Milliseconds = Field(
+        default=500, description="How long they wait at most; while it takes longer, new ones get ERROR BUSY."
+    )
     batch_requests_max: Count = Field(default=256, description="Requests decided by one call of the script.")
     uncommitted_entries_max: Count = Field(
         default=4_096, description="Decided entries of a partition that may wait for PostgreSQL."

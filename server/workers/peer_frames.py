@@ -23,8 +23,10 @@ REPLAYED = 1
 REFUSED = 2
 
 _LENGTH = struct.Struct(">I")
-# How often a submission was already tried is the business of the worker that decides it; who waits stays here.
-_CARRIED = tuple(field.name for field in fields(Submission) if field.name not in ("reply_to", "attempts"))
+# How often a submission was already tried, and since when it waits, is the business of the worker that decides it; who
+# waits stays here.
+_STAYS = frozenset({"reply_to", "attempts", "queued_at"})
+_CARRIED = tuple(field.name for field in fields(Submission) if field.name not in _STAYS)
 
 
 class PeerFrameError(Exception):

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 import redis.asyncio as redis
 
-from ledger.hot_store import HotStore, HotStoreDown, PartitionHead
+from ledger.hot_store import Decided, HotStore, HotStoreDown, PartitionHead
 from ledger.journal.reader import Reader
 from ledger.journal.writer import Batch, JournalDown, Writer
 from ledger.ledger import Ledger
@@ -71,6 +71,41 @@ async def forgotten_by_the_ring(rig: Rig, ledger: Ledger, card: int) -> Submissi
     for _ in range(8):
         await rig.do(ledger, Operation.REDEEM, card, points=1)
     return redeem
+
+
+async def test_what_was_decided_on_something_vetoed_meanwhile_is_not_told(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The decision comes back when the vetoed batch is done with and nothing of the account is uncommitted."""
+    async with rig.ledger() as ledger:
+        redeem = await forgotten_by_the_ring(rig, ledger, 1)
+        commits = Gate(monkeypatch, Writer, "commit")
+        decided, back = asyncio.Event(), asyncio.Event()
+        decide = HotStore.decide
+
+        async def comes_late(this: HotStore, *args: Any) -> Decided:
+            found = await decide(this, *args)
+            if any(request[0] == Operation.BALANCE for _, _, request in args[-1][3]):
+                decided.set()
+                await back.wait()
+            return found
+
+        monkeypatch.setattr(HotStore, "decide", comes_late)
+        commits.close()
+        again = rig.send(ledger, redeem)
+        await commits.reached.wait()
+        balance = rig.send(ledger, rig.submission(Operation.BALANCE, 1))
+        await decided.wait()
+        commits.open.set()
+        assert (await asyncio.wait_for(again.reply, 30)).replayed
+        pipeline = ledger._partitions[0]._pipeline
+        assert pipeline is not None
+        while not pipeline._committer.idle:
+            await asyncio.sleep(0)
+        back.set()
+        told = (await asyncio.wait_for(balance.reply, 30)).balance
+        assert told is not None
+        assert told[0] == 892
 
 
 async def test_lost_answer_of_the_script_is_not_applied_twice_midaz_2485(

@@ -2,10 +2,11 @@
 
 import asyncio
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from ledger.hot_store import HotStore
+from ledger.hot_store import Decided, HotStore
 from ledger.journal.reader import Reader
 from ledger.operations import Operation, Outcome
 from ledger.submission import Refusal
@@ -54,6 +55,38 @@ async def test_more_than_may_wait_is_refused_as_busy_and_the_rest_is_served(rig:
         replies = [await asyncio.wait_for(waiter.reply, 30) for waiter in waiters]
         assert [reply.refusal for reply in replies].count(Refusal.BUSY) == 42
         assert [reply.outcome for reply in replies].count(Outcome.APPROVED) == 8
+
+
+async def test_what_would_wait_too_long_is_refused_as_busy(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    permits = asyncio.Semaphore(0)
+    asked = asyncio.Condition()
+    calls = 0
+    decide = HotStore.decide
+
+    async def held_back(this: HotStore, *args: Any) -> Decided:
+        nonlocal calls
+        async with asked:
+            calls += 1
+            asked.notify_all()
+        await permits.acquire()
+        return await decide(this, *args)
+
+    async with rig.ledger(replace(LIMITS, queue_wait_max_s=0.05, batch_requests_max=1)) as ledger:
+        await rig.give(ledger, 1, 1000)
+        monkeypatch.setattr(HotStore, "decide", held_back)
+        waiters = [rig.send(ledger, rig.submission(Operation.REDEEM, 1, points=1)) for _ in range(4)]
+        await asyncio.sleep(0.1)
+        permits.release()
+        async with asked:
+            await asked.wait_for(lambda: calls == 2)
+        assert ledger.overloaded
+        assert (await rig.do(ledger, Operation.REDEEM, 1, points=1)).refusal is Refusal.BUSY
+        for _ in range(20):
+            permits.release()
+        replies = [await asyncio.wait_for(waiter.reply, 30) for waiter in waiters]
+        assert [reply.outcome for reply in replies] == [Outcome.APPROVED] * 4
+        assert not ledger.overloaded
+        assert await rig.available(ledger, 1) == 996
 
 
 async def test_more_cards_than_may_be_looked_up_are_refused_as_busy(rig: Rig) -> None:
