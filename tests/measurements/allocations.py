@@ -45,7 +45,7 @@ from tests.measurements.lean_register import Tally, answer_all, sign_on
 _REGISTERS = 256
 _POINTS = 100
 _TTL_MS = 60_000
-_END_S = 60.0
+_END_S, _PATIENCE_S = 10.0, 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +84,7 @@ async def measure(folder: Path, postgres_url: str, redis_url: str, redeems: int)
             counted = counter.count - before
     finally:
         registers.join(_END_S)
+        registers.kill()
         await worker.stop()
     if problem:
         raise RuntimeError(problem)
@@ -91,12 +92,13 @@ async def measure(folder: Path, postgres_url: str, redis_url: str, redeems: int)
 
 
 async def _told(connection: Connection) -> Any:
-    """Return what the other process says, without keeping the loop waiting for it."""
+    """Return what the other process says, without keeping the loop waiting for it. Raises TimeoutError."""
     told = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.add_reader(connection.fileno(), told.set)
     try:
-        await told.wait()
+        async with asyncio.timeout(_PATIENCE_S):
+            await told.wait()
     finally:
         loop.remove_reader(connection.fileno())
     return connection.recv()
@@ -145,8 +147,8 @@ def main() -> None:
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             found = runner.run(measure(options.folder, *urls, options.redeems))
-    except RuntimeError as error:
-        sys.exit(f"allocations: {error}")
+    except (RuntimeError, TimeoutError) as error:
+        sys.exit(f"allocations: {str(error) or 'the registers have no answers'}")
     except NotCountable as reason:
         # That is the machine's doing and no fault of what was to be measured.
         print(json.dumps({"not_countable": str(reason)}) if options.json else f"allocations: {reason}")  # noqa: T201
