@@ -26,6 +26,7 @@ CONFIGURATION: Mapping[str, str] = {
     "appendonly": "yes",
     "appendfsync": "everysec",  # PostgreSQL is the truth; what the last second lost is rebuilt from it.
     "save": '""',
+    "auto-aof-rewrite-min-size": "256mb",  # Rewriting it takes processor time from the registers every time.
     "maxmemory-policy": "noeviction",
     "tcp-backlog": "128",
     "loglevel": "notice",
