@@ -80,7 +80,7 @@ async def test_a_sale_of_the_moved_card_is_reversed_where_it_was_made(rig: Rig) 
         old_account = await account_of(rig, ISSUED_CARD)
         await rig.ask(ledger, replacing(rig, 1, ISSUED_CARD))
         earn = await rig.give(ledger, ISSUED_CARD, 1000)
-        ledger._card_index._accounts[token_of(ISSUED_CARD)] = old_account
+        ledger._card_index._recent[token_of(ISSUED_CARD)] = old_account
         reversed_ = await rig.do(ledger, Operation.REVERSE, ISSUED_CARD, target=earn.request_id)
         assert (reversed_.outcome, reversed_.earned) == (Outcome.APPROVED, -1000)
 
