@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import asyncpg
 
+from ledger.journal.postgres import Postgres
 from ledger.operations import Operation, Outcome
 from ledger.submission import Refusal
 from tests.faults.conftest import Site
@@ -112,3 +113,16 @@ async def test_replays_waiting_for_a_frozen_postgresql_are_bounded(site: Site) -
         busy = [reply for reply in replies if reply.refusal is Refusal.BUSY]
         assert len(busy) >= 70
         assert all(reply.replayed or reply.refusal for reply in replies)
+
+
+async def test_a_readers_connection_is_given_back_without_asking_anything(site: Site) -> None:
+    """What is asked then costs every read a round trip, and fails unheard when PostgreSQL goes at that moment."""
+    postgres = Postgres(site.rig.postgres_url)
+    pool = await postgres.pool(connections_max=1, timeout_s=10.0, application_name="reader")
+    try:
+        async with pool.acquire() as connection:
+            await connection.execute("SET work_mem = '4321kB'")
+        async with pool.acquire() as connection:
+            assert await connection.fetchval("SHOW work_mem") == "4321kB"
+    finally:
+        await pool.close()

@@ -654,8 +654,11 @@ async def test_a_register_signs_on_over_tls_and_a_plain_one_does_not(tmp_path: P
     async with open_shop(server_context(cert_file, key_file), handshake_timeout_ms=1_000) as shop:
         till = await shop.connect(ssl=trusting, server_hostname="localhost")
         assert isinstance(await till.sign_on(), Welcome)
-        till.send(redeem(5))
+        asked = redeem(5)
+        till.send(asked)
         assert (await till.receive()).answer.points == 5
+        # It was read into the one buffer that all sessions share, and not into a new one of the loop's.
+        assert asked.request_id in bytes(shop.reception.read_buffer)
         plain = await shop.connect()
         plain.send(Hello((1,), "T-0001", "n,,n=T-0001,r=abcdefgh", ""))
         assert await nothing_but_tls(plain)
