@@ -1,58 +1,49 @@
-"""The HTTP side of the process: is it alive, is it ready, what does it count."""
+"""The HTTP application: the operators' API under /v1, the console's pages, health and metrics of the process."""
 
 from __future__ import annotations
 
-from fastapi import FastAPI, Response
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from prometheus_client import CONTENT_TYPE_LATEST
-from pydantic import BaseModel, ConfigDict
 
-from admin_api.process import Process
-
-_FRESH = {"cache-control": "no-store"}
-
-
-class Liveness(BaseModel):
-    """Whether the process works at all; says nothing about whether it can answer a register."""
-
-    live: bool
+from admin_api import health
+from admin_api.office import Office
+from admin_api.problem import MEDIA_TYPE, Problem, conflict, invalid, unavailable
+from ledger.journal.writer import JournalDown
+from ledger.operator_desk import Undecided
+from ledger.registry.registry import Conflict
 
 
-class Readiness(BaseModel):
-    """Whether registers are answered now; `down` names what is missing, the rest is for an operator's eyes."""
-
-    model_config = ConfigDict(extra="allow")
-
-    ready: bool
-    down: list[str]
-
-
-def create_app(process: Process) -> FastAPI:
-    """Return the application for a process."""
-    app = FastAPI(title="Tillwire", summary="Health and metrics of a loyalty-card authorisation server.")
-
-    @app.get(
-        "/health/live",
-        summary="Is the process alive?",
-        response_model=Liveness,
-        responses={503: {"model": Liveness, "description": "It hangs: restart it."}},
-    )
-    def live() -> JSONResponse:
-        alive = bool(process.health()["live"])
-        return JSONResponse({"live": alive}, 200 if alive else 503, _FRESH)
-
-    @app.get(
-        "/health/ready",
-        summary="Can registers be answered now?",
-        response_model=Readiness,
-        responses={503: {"model": Readiness, "description": "Something is down; the body says what."}},
-    )
-    def ready() -> JSONResponse:
-        health = dict(process.health())
-        return JSONResponse(health, 200 if health["live"] and health["ready"] else 503, _FRESH)
-
-    @app.get("/metrics", summary="Counters and gauges for Prometheus.", response_class=Response)
-    def metrics() -> Response:
-        return Response(process.metrics(), media_type=CONTENT_TYPE_LATEST)
-
+def create_app(office: Office) -> FastAPI:
+    """Return the application of an office."""
+    app = FastAPI(title="Tillwire", version="1", summary="Operators' interface of a loyalty-card authorisation server.")
+    app.state.office = office
+    app.include_router(health.router(office.installation))
+    _answer_problems(app)
     return app
+
+
+def _answer_problems(app: FastAPI) -> None:
+    def answer(problem: Problem) -> JSONResponse:
+        return JSONResponse(problem.body, problem.status, problem.headers, MEDIA_TYPE)
+
+    @app.exception_handler(Problem)
+    def _problem(_request: Request, problem: Problem) -> JSONResponse:
+        return answer(problem)
+
+    @app.exception_handler(RequestValidationError)
+    def _invalid(_request: Request, error: RequestValidationError) -> JSONResponse:
+        fields = [{"where": ".".join(map(str, e["loc"])), "what": e["msg"]} for e in error.errors()]
+        return answer(invalid("; ".join(f"{f['where']}: {f['what']}" for f in fields), fields=fields))
+
+    @app.exception_handler(Conflict)
+    def _conflict(_request: Request, error: Conflict) -> JSONResponse:
+        return answer(conflict(str(error)))
+
+    @app.exception_handler(JournalDown)
+    def _down(_request: Request, _error: JournalDown) -> JSONResponse:
+        return answer(unavailable("the database does not answer"))
+
+    @app.exception_handler(Undecided)
+    def _undecided(_request: Request, error: Undecided) -> JSONResponse:
+        return answer(unavailable(f"not decided: {error}; send the same request again"))

@@ -194,7 +194,10 @@ class Ledger:
             self._refuse_unavailable(submission)
 
     def _resolve(self, submission: Submission) -> None:
-        if not self._card_index.resolve(submission):
+        if not submission.token:
+            # An operator names the account itself.
+            self._route(submission)
+        elif not self._card_index.resolve(submission):
             submission.reply_to.refuse(submission.request_id, Refusal.BUSY, self._limits.busy_retry_after_ms)
 
     def _resolve_afresh(self, submission: Submission) -> None:

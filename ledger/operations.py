@@ -27,6 +27,12 @@ class Operation(IntEnum):
     SETTLE = 42
     TOMBSTONE = 43
     ADJUST = 44
+    UNBLOCK = 45
+    LINK = 46
+    MERGE_OUT = 47
+    MERGE_IN = 48
+    BLOCK_ACCOUNT = 49
+    UNBLOCK_ACCOUNT = 50
 
 
 class Outcome(IntEnum):

@@ -1,0 +1,83 @@
+"""What the HTTP layer is built on: given once, when the application is made."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from admin_api.process import Process
+from ledger.clock import Clock
+from ledger.operator_desk import OperatorDesk
+from ledger.programme import Programme
+from ledger.registry.registry import Registry
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The keys that the office needs, 32 bytes each: of card tokens and of personal data."""
+
+    token_key: bytes = field(repr=False)
+    personal_key: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class OfficeLimits:
+    """Every bound of the HTTP layer, with its unit in its name; the process fills them from its settings."""
+
+    #: Adjustments of more minor points than this, in either direction, need a second person.
+    adjust_alone_points_max: int = 100_000
+    #: A session ends after so much silence, and at last after so long.
+    session_idle_s: int = 1_800
+    session_s: int = 43_200
+    invitation_s: int = 86_400
+    member_token_s_max: int = 86_400
+    #: How long the answer to a POST is remembered under its Idempotency-Key.
+    idempotency_s: int = 86_400
+    #: Requests of one actor a minute, and attempts to sign in of one address a minute.
+    requests_per_minute_max: int = 1_200
+    sign_ins_per_minute_max: int = 10
+    #: Wrong passwords in a row until a user is locked out, and for how long.
+    failures_max: int = 8
+    lockout_s: int = 900
+    body_bytes_max: int = 1_048_576
+    page_rows_max: int = 200
+    batch_cards_max: int = 100_000
+
+
+class Proofs(Protocol):
+    """Proves the books on demand, in a process of its own."""
+
+    def start(self) -> str:
+        """Begin, unless one is running; return its id."""
+
+    def state(self) -> dict[str, Any]:
+        """Return id, state (none, running, clean, not clean, failed), accounts done and in all, and the findings."""
+
+
+class Installation(Process, Protocol):
+    """The running installation, as far as operators may act on it."""
+
+    def drain(self) -> None:
+        """Stop serving in an orderly way: registers are told to go, the process ends."""
+
+    def events(self) -> AsyncIterator[dict[str, Any]]:
+        """Yield the live figures of all workers, about once a second."""
+
+
+@dataclass(frozen=True, slots=True)
+class Office:
+    """Everything that endpoints and pages use."""
+
+    registry: Registry
+    desk: OperatorDesk
+    keys: Keys
+    limits: OfficeLimits
+    clock: Clock
+    installation: Installation
+    proofs: Proofs
+
+    @property
+    def programme(self) -> Programme:
+        """The programme in force."""
+        return self.desk.programme

@@ -1,0 +1,81 @@
+"""Errors as problem details (RFC 9457): one media type, one shape, for every answer that is not what was asked for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+MEDIA_TYPE = "application/problem+json"
+
+
+class ProblemDetails(BaseModel):
+    """The body of a problem; `type` is a relative reference that names the kind, for programs."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str
+    title: str
+    status: int
+    detail: str
+
+
+class Problem(Exception):  # noqa: N818 - RFC 9457's word
+    """Raised anywhere below an endpoint; becomes the answer. `more` are further members of the body."""
+
+    def __init__(self, status: int, kind: str, title: str, detail: str, **more: Any) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.body = {"type": f"/problems/{kind}", "title": title, "status": status, "detail": detail, **more}
+        self.headers: dict[str, str] = {}
+
+
+def bad_request(detail: str, **more: Any) -> Problem:
+    """Return 400: the request cannot be understood."""
+    return Problem(400, "bad-request", "The request cannot be understood", detail, **more)
+
+
+def unauthenticated(detail: str) -> Problem:
+    """Return 401: nobody knows who is asking."""
+    problem = Problem(401, "unauthenticated", "Sign in", detail)
+    problem.headers["www-authenticate"] = "Bearer"
+    return problem
+
+
+def forbidden(detail: str) -> Problem:
+    """Return 403: known, and not permitted."""
+    return Problem(403, "forbidden", "Not permitted", detail)
+
+
+def not_found(what: str) -> Problem:
+    """Return 404: `what` names it, as in "store 7"."""
+    return Problem(404, "not-found", "Not found", f"there is no {what}")
+
+
+def conflict(detail: str, **more: Any) -> Problem:
+    """Return 409: it does not fit what is there."""
+    return Problem(409, "conflict", "It does not fit what is there", detail, **more)
+
+
+def declined(outcome: str, detail: str) -> Problem:
+    """Return 409: the ledger's decision is a no; `outcome` is its name in SPEC.md."""
+    return Problem(409, "declined", "Declined", detail, outcome=outcome)
+
+
+def invalid(detail: str, **more: Any) -> Problem:
+    """Return 422: understood, and a value is wrong."""
+    return Problem(422, "invalid", "A value is wrong", detail, **more)
+
+
+def too_many(detail: str, retry_after_s: int) -> Problem:
+    """Return 429: too often."""
+    problem = Problem(429, "too-many", "Too many requests", detail)
+    problem.headers["retry-after"] = str(retry_after_s)
+    return problem
+
+
+def unavailable(detail: str, retry_after_s: int = 1) -> Problem:
+    """Return 503: an engine is away, or nobody knows yet; the same request may be sent again."""
+    problem = Problem(503, "unavailable", "Not available at the moment", detail)
+    problem.headers["retry-after"] = str(retry_after_s)
+    return problem

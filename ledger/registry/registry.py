@@ -1,0 +1,73 @@
+"""The way to the registry's tables: short transactions from a small pool, and what can go wrong in them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, TypeAlias
+
+import asyncpg
+
+from ledger.journal.postgres import Postgres
+from ledger.journal.writer import DOWN, JournalDown
+
+#: What the modules of this package take as their first argument; nobody above calls it.
+Transaction: TypeAlias = Any
+#: A row as PostgreSQL gives it: fields by name.
+Row: TypeAlias = Mapping[str, Any]
+
+
+class Conflict(Exception):  # noqa: N818 - it says what is the matter
+    """The database refused: a name is taken, a value is out of its range, something refers to what is not there."""
+
+
+class Registry:
+    """Opens transactions. Both kinds raise JournalDown when PostgreSQL does not answer."""
+
+    def __init__(self, postgres: Postgres, *, connections_max: int, timeout_s: float) -> None:
+        self._postgres = postgres
+        self._connections_max = connections_max
+        self._timeout_s = timeout_s
+        self._pool: asyncpg.Pool | None = None
+
+    async def close(self) -> None:
+        """Disconnect; may be called twice."""
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.terminate()
+
+    @asynccontextmanager
+    async def writing(self) -> AsyncIterator[Transaction]:
+        """Open a transaction that is committed when the block ends well. Raises Conflict."""
+        async with self._transaction(readonly=False) as transaction:
+            yield transaction
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[Transaction]:
+        """Open a transaction that sees one moment and changes nothing."""
+        async with self._transaction(readonly=True) as transaction:
+            yield transaction
+
+    @asynccontextmanager
+    async def _transaction(self, *, readonly: bool) -> AsyncIterator[Transaction]:
+        try:
+            if self._pool is None:
+                self._pool = await self._postgres.pool(
+                    connections_max=self._connections_max,
+                    timeout_s=self._timeout_s,
+                    application_name="tillwire-admin",
+                )
+            isolation = "repeatable_read" if readonly else "read_committed"
+            async with (
+                self._pool.acquire(timeout=self._timeout_s) as connection,
+                connection.transaction(isolation=isolation, readonly=readonly),
+            ):
+                yield connection
+        except asyncpg.UniqueViolationError as error:
+            raise Conflict(f"it exists already: {error.constraint_name}") from error
+        except asyncpg.ForeignKeyViolationError as error:
+            raise Conflict(f"there is no such thing, or something depends on it: {error.constraint_name}") from error
+        except (asyncpg.CheckViolationError, asyncpg.NumericValueOutOfRangeError) as error:
+            raise Conflict(f"a value is out of its range: {error.constraint_name or error}") from error
+        except DOWN as error:
+            raise JournalDown(str(error)) from error

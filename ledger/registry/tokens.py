@@ -1,0 +1,47 @@
+"""Tokens of programs: what PostgreSQL keeps of one opens nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Iterable
+
+from ledger.registry.registry import Row, Transaction
+from ledger.registry.statements import statements
+
+_TOKEN_BYTES = 32
+
+
+def new_token(prefix: str) -> str:
+    """Return a random token; `prefix` tells people, and scanners for leaked secrets, what it is."""
+    return f"{prefix}_{secrets.token_urlsafe(_TOKEN_BYTES)}"
+
+
+def hashed(token: str) -> bytes:
+    """Return what is stored of a token. It is random and long, so a plain hash is as good as a slow one."""
+    return hashlib.sha256(token.encode()).digest()
+
+
+async def by_token(transaction: Transaction, token: str, now_ms: int) -> Row | None:
+    """Return token_id, name, permissions and partner_id of a token that is in force."""
+    row: Row | None = await transaction.fetchrow(statements("tokens")["token_by_hash"], hashed(token), now_ms)
+    return row
+
+
+async def add(
+    transaction: Transaction,
+    *,
+    name: str,
+    permissions: Iterable[str],
+    partner_id: int | None,
+    created_by: str,
+    now_ms: int,
+    expires_ms: int,
+) -> tuple[int, str]:
+    """Add a token; return its id and the token itself, which is kept nowhere."""
+    token = new_token("tw")
+    token_id = await transaction.fetchval(
+        statements("tokens")["add_token"],
+        hashed(token), name, sorted(permissions), partner_id, created_by, now_ms, expires_ms,
+    )  # fmt: skip
+    return int(token_id), token
