@@ -13,13 +13,13 @@ from admin_api.card_numbers import ean13_numbers, new_card
 from ledger.journal.onboarding import NotOnboarded, Onboarding, onboarding
 from ledger.journal.writer import JournalDown
 from ledger.programme import Rules
+from ledger.slip import TemplateError, check_template
 from protocol.codes import CardKind, Message
 from protocol.tokens import BadCard
 from server.commands import population
 from server.commands.invocation import JsonOption, invocation, required_url, say, say_json
 from server.errors import OperatorError, UsageError
 from server.programme_setup import add_terminal
-from server.registers.slip import TemplateError, check_template
 from server.secrets import load_secrets
 
 Work = Callable[[Onboarding], Awaitable[dict[str, Any]]]
