@@ -22,6 +22,7 @@ from ledger.clock import Clock, SystemClock
 from ledger.journal.partitioning import WorkersRunning
 from ledger.journal.writer import JournalDown
 from ledger.ledger import Engines, Ledger, Place
+from ledger.slip import TemplateError
 from server.errors import OperatorError
 from server.ledger_engines import ledger_engines
 from server.ledger_limits import ledger_limits
@@ -31,7 +32,6 @@ from server.registers.answers import AnswerRenderer, check_programme
 from server.registers.dispatch import Dispatcher
 from server.registers.listener import Listener
 from server.registers.reception import Reception
-from server.registers.slip import TemplateError
 from server.registers.terminal_room import TerminalRoom
 from server.registers.tls import server_context
 from server.registers.wire_limits import connection_limits, dispatch_limits
