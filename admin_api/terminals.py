@@ -194,22 +194,28 @@ async def set_store_active(office: Office, actor: Actor, store_id: int, *, activ
     """Suspend all terminals of a store, or let them work again. Raises a Problem."""
     actor.check(Permission.TERMINALS_WRITE)
     async with office.registry.writing() as transaction:
-        rows = await _standing(transaction, actor, store_id)
-        await terminals.set_active(transaction, [row["terminal_id"] for row in rows], active=active)
+        await visible_store(transaction, actor, store_id)
+        changed = await terminals.set_active(transaction, await terminals.lock(transaction, store_id), active=active)
+        rows = await _standing(transaction, store_id)
         for row in rows:
-            await _audited_row(office, actor, transaction, _ACTIONS[active], row)
-        return Acted(terminals=[_shown(row) for row in await _standing(transaction, actor, store_id)])
+            if row["terminal_id"] in changed:
+                await _audited_row(office, actor, transaction, _ACTIONS[active], row)
+        return Acted(terminals=[_shown(row) for row in rows])
 
 
 async def rotate_store(office: Office, actor: Actor, store_id: int) -> Rotated:
     """Give all terminals of a store new secrets. Raises a Problem."""
     actor.check(Permission.TERMINALS_WRITE)
     async with office.registry.writing() as transaction:
-        rows = await _standing(transaction, actor, store_id)
+        await visible_store(transaction, actor, store_id)
+        rows = await _standing(transaction, store_id)
+        secrets = await new_secrets(len(rows))
+        standing = await terminals.lock(transaction, store_id)
         rotated = []
-        for row, made in zip(rows, await new_secrets(len(rows)), strict=True):
+        for row, made in zip(rows, secrets, strict=True):
             # One that was revoked meanwhile stays so.
-            if await terminals.renew(transaction, row["code"], made.credentials):
+            if row["terminal_id"] in standing:
+                await terminals.renew(transaction, row["code"], made.credentials)
                 await _audited_row(office, actor, transaction, "terminal.rotate", row)
                 rotated.append(Credentials(terminal_id=row["terminal_id"], code=row["code"], secret=made.secret))
     return Rotated(terminals=rotated)
@@ -225,9 +231,8 @@ async def _visible(transaction: Transaction, actor: Actor, terminal_id: int) -> 
     return rows[0]
 
 
-async def _standing(transaction: Transaction, actor: Actor, store_id: int) -> list[Row]:
+async def _standing(transaction: Transaction, store_id: int) -> list[Row]:
     """Return the terminals of a store that are not revoked."""
-    await visible_store(transaction, actor, store_id)
     rows = await terminals.find(transaction, rows_max=_TERMINALS_OF_A_STORE_MAX + 1, store_id=store_id)
     if len(rows) > _TERMINALS_OF_A_STORE_MAX:
         raise conflict(f"the store has more than {_TERMINALS_OF_A_STORE_MAX} terminals; take them one by one")
