@@ -43,7 +43,7 @@ class Installation:
     def __init__(self) -> None:
         self.drained = False
 
-    def health(self) -> dict[str, Any]:
+    async def health(self) -> dict[str, Any]:
         return {"live": True, "ready": not self.drained, "state": "serving", "down": [], "workers": []}
 
     def metrics(self) -> bytes:
@@ -53,7 +53,7 @@ class Installation:
         self.drained = True
 
     async def events(self) -> AsyncIterator[dict[str, Any]]:
-        yield self.health()
+        yield await self.health()
 
 
 class NoProofs:
