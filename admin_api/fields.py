@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import Path, Query
-from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictInt, StringConstraints
 
 _INTEGER_MAX = 2**31 - 1
 _BIGINT_MAX = 2**63 - 1
@@ -35,6 +35,8 @@ Name = Annotated[
 Note = Annotated[
     str, StringConstraints(strip_whitespace=True, max_length=_NOTE_CHARACTERS_MAX), AfterValidator(_printable)
 ]
+#: An id in a body.
+BodyId = Annotated[StrictInt, Field(ge=1, le=_INTEGER_MAX)]
 #: An id in a path, of a table whose ids are an integer or a bigint.
 Id = Annotated[int, Path(ge=1, le=_INTEGER_MAX)]
 BigId = Annotated[int, Path(ge=1, le=_BIGINT_MAX)]
