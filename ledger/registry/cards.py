@@ -36,6 +36,11 @@ async def of_accounts(transaction: Transaction, accounts: Sequence[int]) -> list
     return list(await transaction.fetch(statements("cards")["of_accounts"], accounts))
 
 
+async def has_account(transaction: Transaction, account: int) -> bool:
+    """Return whether there is such an account."""
+    return bool(await transaction.fetchval(statements("cards")["has_account"], account))
+
+
 async def known(transaction: Transaction, tokens: Sequence[bytes]) -> set[bytes]:
     """Return which of the tokens are cards already."""
     found: set[bytes] = set()

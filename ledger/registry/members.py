@@ -10,8 +10,6 @@ from ledger.registry.personal import Hash
 from ledger.registry.registry import Row, Transaction
 from ledger.registry.statements import statements
 
-_LOCK_BYTES = 8
-
 
 @dataclass(frozen=True, slots=True)
 class Stored:
@@ -59,9 +57,7 @@ async def change(transaction: Transaction, account: int, stored: Stored, now_ms:
     return 0 if row is None else int(row["version"])
 
 
-async def swap_lookups(
-    transaction: Transaction, account: int, before: Sequence[Hash], after: Sequence[Hash]
-) -> None:
+async def swap_lookups(transaction: Transaction, account: int, before: Sequence[Hash], after: Sequence[Hash]) -> None:
     """Let a member be found by other things; what came from an account that was merged into it stays."""
     for name, hashes in (("remove_lookups", before), ("add_lookups", after)):
         if hashes:
@@ -110,17 +106,6 @@ async def move_lookups(transaction: Transaction, source: int, target: int) -> No
 async def remove(transaction: Transaction, account: int) -> None:
     """Remove a member, with all by which it was found."""
     await transaction.execute(statements("members")["remove_member"], account)
-
-
-async def done_before(transaction: Transaction, request_id: bytes, action: str) -> int | None:
-    """Return the account to which this was done under this request id, if it was: the audit log says so.
-
-    Whoever asks for the same id waits until the transaction ends.
-    """
-    number = int.from_bytes(request_id[:_LOCK_BYTES], "big", signed=True)
-    await transaction.execute(statements("members")["lock_deed"], number)
-    row = await _row(transaction, "done_before", request_id, action)
-    return None if row is None else int(row["account_id"] or 0)
 
 
 async def _row(transaction: Transaction, name: str, *args: Any) -> Row | None:

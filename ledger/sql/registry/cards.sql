@@ -13,6 +13,10 @@ SELECT c.token, c.account_id, c.kind, c.masked, c.status, c.made_ms, c.batch_id,
 FROM card c LEFT JOIN card_batch b USING (batch_id)
 WHERE c.account_id = ANY ($1::bigint[]) ORDER BY c.account_id, c.made_ms, c.token
 
+-- name: has_account
+-- $1 account.
+SELECT EXISTS (SELECT FROM account WHERE account_id = $1)
+
 -- name: known_tokens
 -- $1 tokens. Returns those of cards that exist.
 SELECT token FROM card WHERE token = ANY ($1::bytea[])

@@ -85,11 +85,3 @@ DELETE FROM personal.member WHERE account_id = $1
 -- name: move_lookups
 -- $1 from an account, $2 to another one.
 INSERT INTO personal.lookup (account_id, kind, hash) SELECT $2, kind, hash FROM personal.lookup WHERE account_id = $1 ON CONFLICT DO NOTHING
-
--- name: done_before
--- $1 request id, $2 action. Whether this was done under this id; whoever asks the same waits until the transaction ends.
-SELECT account_id FROM office.audit WHERE request_id = $1 AND action = $2 ORDER BY audit_id LIMIT 1
-
--- name: lock_deed
--- $1 a number that stands for a request id.
-SELECT pg_advisory_xact_lock($1)
