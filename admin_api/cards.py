@@ -53,6 +53,11 @@ class Reason(StrEnum):
     FRAUD = BlockReason.FRAUD.name.lower()
 
 
+def status_name(status: int) -> StatusName:
+    """Return the name of a card's status."""
+    return _STATUSES[status]
+
+
 class CardView(BaseModel):
     """A card as operators and members see it; `masked` is the number with its middle hidden."""
 

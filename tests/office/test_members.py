@@ -3,6 +3,7 @@ from typing import Any
 import httpx
 import pytest
 
+from admin_api.members import personal_data
 from admin_api.security.permissions import Permission
 from tests.rigs.office_rig import OfficeRig
 
@@ -36,8 +37,10 @@ async def test_a_member_is_registered_with_the_card_in_hand_and_found_by_anythin
         made = await created(client, cards=[{"kind": "ean13", "number": number}], store_id=1)
         account = made["account_id"]
         assert account == rig.cards[0].account
-        said = (number, f"{number[0]} {number[1:7]} {number[7:]}", "0049 151 23456789", "ANNABELLA@quillfeather.example",
-                "quillfeather", "Quillfeather Annabella")  # fmt: skip
+        said = (
+            number, f"{number[0]} {number[1:7]} {number[7:]}", "0049 151 23456789", "ANNABELLA@quillfeather.example",
+            "quillfeather", "Quillfeather Annabella",
+        )  # fmt: skip
         for text in said:
             items = await found(client, text)
             assert [(each["account_id"], each["given_name"]) for each in items] == [(account, "Annabella")], text
@@ -127,8 +130,6 @@ async def test_the_greeting_follows_the_given_name(rig: OfficeRig) -> None:
 
 
 async def greeted(rig: OfficeRig, account: int) -> str | None:
-    from admin_api.members import personal_data
-
     async with rig.registry.reading() as transaction:
         stored = await transaction.fetchval("SELECT greeting FROM personal.member WHERE account_id = $1", account)
     return None if stored is None else personal_data(rig.office).greeted(account, stored)
