@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from datetime import date
 from functools import cache
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel
 
 from admin_api.cards import CardView
 from admin_api.deeds import Deed, do
@@ -16,6 +16,7 @@ from admin_api.problem import not_found
 from admin_api.reach import check_reach
 from admin_api.security.actor import Actor
 from admin_api.security.permissions import Permission
+from admin_api.values import Asked, Line
 from ledger.decision import Decider
 from ledger.operations import Operation
 from ledger.operator_desk import Decided
@@ -29,13 +30,12 @@ EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
 _NO_TERMS = (0,) * 9
 _STATUSES: tuple[Literal["active", "blocked", "closed"], ...] = ("active", "blocked", "closed")
 
-ReasonText = Annotated[str, Field(min_length=1, max_length=200, description="Why. No personal data.")]
+#: Why something is done; it is kept, so it holds no personal data.
+ReasonText = Line
 
 
-class Because(BaseModel):
+class Because(Asked):
     """Why something is done to an account."""
-
-    model_config = ConfigDict(extra="forbid")
 
     reason: ReasonText
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Annotated, Literal, Self
 
 import structlog
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from admin_api.accounts import ReasonText, check_account, day_of, iso_end
 from admin_api.deeds import Deed, do
@@ -19,6 +19,7 @@ from admin_api.reach import check_reach
 from admin_api.security.actor import Actor
 from admin_api.security.auditing import audited
 from admin_api.security.permissions import Permission
+from admin_api.values import Asked
 from ledger.journal.writer import JournalDown
 from ledger.operator_desk import Undecided
 from ledger.registry import adjustments
@@ -36,10 +37,8 @@ _SWEPT_MAX = 100
 _BIGGEST_ID = 2**62
 
 
-class AdjustmentAsked(BaseModel):
+class AdjustmentAsked(Asked):
     """Points to give (positive) or take, and until when those given last: a day, or by the rules of a network."""
-
-    model_config = ConfigDict(extra="forbid")
 
     points: Annotated[int, Field(ge=-_POINTS_MAX, le=_POINTS_MAX, description="Minor units; not 0.")]
     expiry_day: str | None = Field(None, max_length=10, description='The last day, as in "2026-12-31"; null: never.')
@@ -106,6 +105,8 @@ async def adjust(
                 office, actor, transaction, "adjustment.ask", f"adjustment:{row['adjustment_id']}", account=account,
                 detail={"points": asked.points, "reason": asked.reason},
             )  # fmt: skip
+    if row["state"] == "declined":
+        raise conflict("this was asked for before and declined: ask again with another Idempotency-Key")
     if row["state"] == "approved":
         await _make(office, actor, row)
     return await _view(office, row["adjustment_id"])

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any, Literal
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from admin_api.card_numbers import ACTIVE, ISSUED, Series, grouped, new_card
 from admin_api.cards import KINDS, KindName, Prefix, check_prefix
@@ -21,6 +21,7 @@ from admin_api.reach import check_reach
 from admin_api.security.actor import Actor
 from admin_api.security.auditing import audited
 from admin_api.security.permissions import Permission
+from admin_api.values import Asked, Line
 from ledger.journal.enrolment import NewCard
 from ledger.registry import cards
 from ledger.registry.registry import Row
@@ -34,12 +35,10 @@ _LINES_AT_ONCE = 1_000
 _HEADER = ("number", "printed", "check_digit", "batch", "sequence")
 
 
-class BatchAsked(BaseModel):
+class BatchAsked(Asked):
     """A batch to make: the digits behind the prefix count from `first`, or are scattered for nobody to guess."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    name: str = Field(min_length=1, max_length=100)
+    name: Line
     kind: Literal["ean13", "pan", "virtual"]
     count: int = Field(ge=1)
     prefix: Prefix

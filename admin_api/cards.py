@@ -6,12 +6,12 @@ A card goes by its reference, the keyed hash of its number in hexadecimal: it sa
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from enum import StrEnum
 from functools import partial
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from admin_api.card_numbers import DIGITS, Series, new_card
 from admin_api.deeds import Deed, do
@@ -21,6 +21,7 @@ from admin_api.reach import check_reach
 from admin_api.security.actor import Actor
 from admin_api.security.auditing import audited
 from admin_api.security.permissions import Permission
+from admin_api.values import Asked
 from ledger.card_tokens import token_hash
 from ledger.journal.enrolment import NewCard
 from ledger.operator_desk import Decided
@@ -85,10 +86,8 @@ class CardView(BaseModel):
         )
 
 
-class NumberAsked(BaseModel):
+class NumberAsked(Asked):
     """A card to take: its number, or only what the number that is to be drawn begins with."""
-
-    model_config = ConfigDict(extra="forbid")
 
     kind: KindName
     number: str | None = Field(None, max_length=256)
@@ -103,10 +102,8 @@ class NumberAsked(BaseModel):
         return self
 
 
-class IssueAsked(BaseModel):
+class IssueAsked(Asked):
     """A card to issue: to an account, where it works at once, or free, with an account of its own."""
-
-    model_config = ConfigDict(extra="forbid")
 
     card: NumberAsked
     account_id: int | None = Field(None, ge=1, le=2**48 - 1)
@@ -251,7 +248,24 @@ async def _change(
     reason: Reason | None = None,
 ) -> CardView:
     check_reach(actor, Permission.CARDS_WRITE)
-    row = await _row(office, ref)
+    return await _changed(office, actor, action, await _row(office, ref), request_id, ask, reason)
+
+
+async def block_row(office: Office, actor: Actor, row: Row, request_id: bytes, reason: Reason) -> CardView:
+    """Stop a card for somebody who may do so."""
+    return await _changed(office, actor, "card.block", row, request_id, office.desk.block, reason)
+
+
+async def _changed(
+    office: Office,
+    actor: Actor,
+    action: str,
+    row: Row,
+    request_id: bytes,
+    ask: Callable[[bytes, bytes, str], Awaitable[Decided]],
+    reason: Reason | None,
+) -> CardView:
+    ref = row["token"].hex()
     detail = {} if reason is None else {"reason": reason.value}
     deed = Deed(action, f"card:{ref}", request_id, row["account_id"], detail=detail)
     await do(office, actor, deed, lambda: ask(request_id, row["token"], "" if reason is None else reason.value))
@@ -283,8 +297,3 @@ async def _taken(
         if not rows or (account is not None and rows[0]["account_id"] == account):
             return card, number
     raise conflict("no free number was found; give a shorter prefix")
-
-
-def views(rows: Sequence[Row]) -> list[CardView]:
-    """Return the views of rows of ledger.registry.cards."""
-    return [CardView.of(row) for row in rows]

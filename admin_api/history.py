@@ -5,18 +5,21 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import orjson
+from fastapi import Query
 from pydantic import BaseModel
 
 from admin_api.cards import StatusName, status_name
 from admin_api.office import Office
 from admin_api.paging import Page, Position
+from admin_api.problem import invalid
 from admin_api.reach import check_reach
 from admin_api.security.actor import Actor
 from admin_api.security.auditing import audited
 from admin_api.security.permissions import Permission
+from admin_api.values import INTEGER_MAX
 from ledger.hot_store import unpack
 from ledger.operations import Operation
 from ledger.registry import accounts, cards
@@ -28,10 +31,42 @@ from protocol.codes import Outcome
 
 _ROWS_AT_ONCE = 1_000
 _BEGINNING = 2**62
+_MS_MAX = 2**53
+
+#: What an entry can be: the operations that leave one.
+OperationName = Literal[
+    "redeem", "hold", "capture", "release", "earn", "sale", "refund", "reverse", "activate", "block", "replace",
+    "expire_lots", "expire_hold", "tombstone", "adjust", "unblock", "link", "merge_out", "merge_in", "block_account",
+    "unblock_account",
+]  # fmt: skip
 _NOT_FOUND = (
     "no entry: the request never arrived, or was declined, which leaves no trace in the journal; what was declined by "
     "the minute and store the figures tell"
 )
+
+
+class Wanted:
+    """The filters of a list of entries, as they stand in an address."""
+
+    @staticmethod
+    def of_query(
+        from_ms: Annotated[int | None, Query(ge=0, le=_MS_MAX, description="Not before this moment.")] = None,
+        to_ms: Annotated[int | None, Query(ge=0, le=_MS_MAX, description="Before this moment.")] = None,
+        operation: Annotated[OperationName | None, Query(description="Only entries of this operation.")] = None,
+        store_id: Annotated[int | None, Query(ge=1, le=INTEGER_MAX)] = None,
+        terminal_id: Annotated[int | None, Query(ge=1, le=INTEGER_MAX)] = None,
+        request_id: Annotated[str | None, Query(pattern=r"^[0-9a-fA-F]{32}$")] = None,
+        reference: Annotated[
+            str | None, Query(min_length=1, max_length=64, description="Part of the receipt's reference.")
+        ] = None,
+    ) -> EntryFilter:
+        """Return the filter of a query."""
+        if reference is not None and not reference.isprintable():
+            raise invalid("reference: it has characters that cannot be shown")
+        return EntryFilter(
+            from_ms, to_ms, None if operation is None else int(Operation[operation.upper()]), store_id, terminal_id,
+            None if request_id is None else bytes.fromhex(request_id), reference,
+        )  # fmt: skip
 
 
 class CardChange(BaseModel):

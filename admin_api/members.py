@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from admin_api.cards import CardView, KindName, card_of, hashes_for, link
 from admin_api.deeds import step
@@ -15,6 +15,7 @@ from admin_api.reach import check_reach
 from admin_api.security.actor import Actor
 from admin_api.security.auditing import audited
 from admin_api.security.permissions import Permission
+from admin_api.values import Asked
 from ledger.journal.enrolment import NewCard
 from ledger.registry import cards, deeds, members
 from ledger.registry.personal import FIELDS, PersonalData, PersonalFields, tidied
@@ -31,10 +32,8 @@ StoreId = Annotated[int, Field(ge=1, le=2**31 - 1, description="The store in whi
 Text = Annotated[str, Field(max_length=_TEXT_MAX)]
 
 
-class PersonalGiven(BaseModel):
+class PersonalGiven(Asked):
     """What a member tells. What is left out stays as it is; null takes it away."""
-
-    model_config = ConfigDict(extra="forbid")
 
     given_name: Text | None = None
     family_name: Text | None = None
@@ -57,19 +56,15 @@ class PersonalGiven(BaseModel):
         return PersonalFields(**values)
 
 
-class MemberCard(BaseModel):
+class MemberCard(Asked):
     """A card that the member has in hand."""
-
-    model_config = ConfigDict(extra="forbid")
 
     kind: KindName
     number: str = Field(max_length=256)
 
 
-class MemberAsked(BaseModel):
+class MemberAsked(Asked):
     """A member to register: with an account that is there, with that of one of the cards, or with a new one."""
-
-    model_config = ConfigDict(extra="forbid")
 
     personal: PersonalGiven
     cards: list[MemberCard] = Field([], max_length=16)

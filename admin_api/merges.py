@@ -11,7 +11,7 @@ from functools import partial
 from typing import Self
 
 import structlog
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from admin_api.accounts import ReasonText, own_state
 from admin_api.deeds import Deed, do, step
@@ -22,6 +22,7 @@ from admin_api.reach import check_reach
 from admin_api.security.actor import Actor
 from admin_api.security.auditing import audited
 from admin_api.security.permissions import Permission
+from admin_api.values import Asked
 from ledger.journal.writer import JournalDown
 from ledger.operator_desk import Undecided
 from ledger.registry import members, merges
@@ -35,10 +36,8 @@ _GRACE_MS = 30_000
 _SWEPT_MAX = 100
 
 
-class MergeAsked(BaseModel):
+class MergeAsked(Asked):
     """The account that is given up, and why."""
-
-    model_config = ConfigDict(extra="forbid")
 
     source: AccountId
     reason: ReasonText

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path
 from fastapi.responses import JSONResponse, StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from admin_api import card_batches, cards
+from admin_api.api.answers import CSV, csv_answer
 from admin_api.card_batches import BatchAsked, BatchView
 from admin_api.cards import CardView, IssueAsked, Issued, NumberAsked, Reason, Ref
 from admin_api.idempotency import IdempotencyKey, Reply, once, once_in_registry
@@ -17,21 +18,17 @@ from admin_api.problem import PROBLEMS
 from admin_api.security.actor import Actor
 from admin_api.security.authentication import InOffice, acting
 from admin_api.security.permissions import Permission
+from admin_api.values import Asked
 
 router = APIRouter(prefix="/v1", tags=["cards"], responses=PROBLEMS)
 
 Reader = Annotated[Actor, Depends(acting(Permission.CARDS_READ))]
 Writer = Annotated[Actor, Depends(acting(Permission.CARDS_WRITE))]
 BatchId = Annotated[int, Path(ge=1, le=2**31 - 2)]
-CSV: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"text/csv": {"schema": {"type": "string"}}}, "description": "A line for each, with a heading."}
-}
 
 
-class FindAsked(BaseModel):
+class FindAsked(Asked):
     """What was shown: the number in any form, the data of a magnetic track, a phone number."""
-
-    model_config = ConfigDict(extra="forbid")
 
     text: str = Field(min_length=1, max_length=256)
 
@@ -43,18 +40,14 @@ class CardList(BaseModel):
     next: str | None = None
 
 
-class BlockAsked(BaseModel):
+class BlockAsked(Asked):
     """Why a card is blocked."""
-
-    model_config = ConfigDict(extra="forbid")
 
     reason: Reason = Reason.OTHER
 
 
-class ReplaceAsked(BaseModel):
+class ReplaceAsked(Asked):
     """The card that takes the place, and why."""
-
-    model_config = ConfigDict(extra="forbid")
 
     card: NumberAsked
     reason: Reason = Reason.LOST
@@ -154,6 +147,4 @@ async def batch(office: InOffice, actor: Reader, batch_id: BatchId) -> BatchView
 )
 async def numbers(office: InOffice, actor: Writer, batch_id: BatchId) -> StreamingResponse:
     """Stream number, number grouped for reading, check digit, batch and sequence. Each export is written down."""
-    lines = await card_batches.printed(office, actor, batch_id)
-    name = f'attachment; filename="cards-{batch_id}.csv"'
-    return StreamingResponse(lines, media_type="text/csv", headers={"content-disposition": name})
+    return csv_answer(await card_batches.printed(office, actor, batch_id), f"cards-{batch_id}.csv")

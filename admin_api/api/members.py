@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from admin_api import member_changes, members
 from admin_api.api.answers import Done
@@ -16,6 +16,7 @@ from admin_api.problem import PROBLEMS
 from admin_api.security.actor import Actor
 from admin_api.security.authentication import InOffice, acting
 from admin_api.security.permissions import Permission
+from admin_api.values import Asked
 
 router = APIRouter(prefix="/v1/members", tags=["members"], responses=PROBLEMS)
 
@@ -25,10 +26,8 @@ Eraser = Annotated[Actor, Depends(acting(Permission.MEMBERS_ERASE))]
 Finder = Annotated[Actor, Depends(acting(Permission.CARDS_READ))]
 
 
-class SearchAsked(BaseModel):
+class SearchAsked(Asked):
     """What somebody showed, typed or said: a card in any form, a phone number, an e-mail address, a name."""
-
-    model_config = ConfigDict(extra="forbid")
 
     text: str = Field(min_length=1, max_length=256)
 

@@ -22,6 +22,11 @@ CREATE TABLE rules_version (
     withdrawn_by text
 );
 CREATE INDEX rules_version_network ON rules_version (network_id, version);
+CREATE UNIQUE INDEX rules_version_valid ON rules_version (network_id, valid_from_ms) WHERE withdrawn_ms IS NULL;
+INSERT INTO rules_version (network_id, valid_from_ms, rules, note, made_ms, made_by)
+SELECT network_id, valid_from_ms, to_jsonb(r) - 'network_id' - 'valid_from_ms', 'before versions were kept',
+    (extract(epoch FROM now()) * 1000)::bigint, 'system'
+FROM rules r ORDER BY network_id, valid_from_ms;
 
 -- A batch of cards as it went to the printer; `numbers` (encrypted) is what the card numbers are made from.
 CREATE TABLE card_batch (
