@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from admin_api import health
-from admin_api.api import audit, coalition, member_tokens, operations, rules, sign_in, terminals, tokens, users
+from admin_api.api import accounts, audit, cards, coalition, me, member_tokens, members, operations, rules, sign_in, terminals, tokens, users
 from admin_api.office import Office
 from admin_api.openapi import describe
 from admin_api.problem import Problem, answer, bad_request, conflict, invalid, key_reused, unavailable
@@ -51,6 +51,10 @@ def create_app(office: Office) -> FastAPI:
     app.include_router(audit.router)
     for subject in (coalition, terminals, rules):
         app.include_router(subject.router)
+    app.include_router(members.router)
+    app.include_router(cards.router)
+    app.include_router(accounts.router)
+    app.include_router(me.router)
     _answer_problems(app)
     _protect(app, office)
     return app

@@ -41,6 +41,7 @@ CREATE TABLE card_batch (
 );
 ALTER TABLE card ADD COLUMN batch_id integer REFERENCES card_batch;
 ALTER TABLE card ADD COLUMN made_ms bigint NOT NULL DEFAULT (extract(epoch FROM now()) * 1000)::bigint;
+CREATE INDEX card_of_batch ON card (batch_id, status) WHERE batch_id IS NOT NULL;
 
 ALTER TABLE personal.member
     ALTER COLUMN greeting DROP NOT NULL,
