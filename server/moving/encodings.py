@@ -17,6 +17,7 @@ _SAMPLE_ROWS = 50
 _CHUNK_BYTES = 1 << 20
 #: Of the characters beyond ASCII so many must be Russian letters in words, before a text is taken for Russian.
 _RUSSIAN_SHARE = 0.8
+_ASCII_LAST = 127
 _CYRILLIC = ("cp1251", "koi8-r", "cp866", "iso8859-5")
 _RUSSIAN = frozenset("абвгдежзийклмнопрстуфхцчшщъыьэюяё")
 _BOMS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
@@ -30,7 +31,8 @@ def found_encoding(file: Path) -> str:
         if head.startswith(mark):
             return name
     even, odd = head[::2].count(0), head[1::2].count(0)
-    if even + odd > len(head) // 5:
+    # No text of single bytes has zeros.
+    if even + odd > len(head) // 100:
         return "utf-16-le" if odd > even else "utf-16-be"
     good, bad, sample = _lines_beyond_ascii(file)
     if good >= bad:
@@ -59,6 +61,14 @@ def _lines_beyond_ascii(file: Path) -> tuple[int, int, bytes]:
 
 def _russian(sample: bytes) -> str | None:
     """Return the Cyrillic encoding in which the text has the most small Russian letters, if it is Russian at all."""
+    beyond = [byte > _ASCII_LAST for byte in sample]
+    in_words = sum(
+        one and (before or after)
+        for before, one, after in zip([False, *beyond], beyond, [*beyond[1:], False], strict=False)
+    )
+    # Of western letters beyond ASCII hardly two stand side by side, of Russian ones hardly one alone.
+    if in_words < _RUSSIAN_SHARE * sum(beyond):
+        return None
     scores = {}
     for name in _CYRILLIC:
         text = [character for character in sample.decode(name, "replace") if not character.isascii()]

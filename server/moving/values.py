@@ -224,7 +224,7 @@ def _cut(text: str, decimal_comma: bool | None) -> tuple[str, str]:
             decimal_comma = text.rfind(",") > text.rfind(".")
     sign, group = (",", ".") if decimal_comma else (".", ",")
     whole, found, fraction = text.partition(sign)
-    if group in whole and not re.fullmatch(rf"\d{{1,3}}(?:{re.escape(group)}\d{{3}})+", whole):
+    if group in whole and not re.fullmatch(rf"[1-9]\d{{0,2}}(?:{re.escape(group)}\d{{3}})+", whole):
         raise BadValue("has thousands at places where there are none")
     if found and not fraction:
         raise BadValue("is no number")
