@@ -100,7 +100,9 @@ class Ledger:
             standby_stores=StandbyStores(accounts_max=limits.standby_accounts_max),
             pulse=self._pulse,
             reader=self._reader,
-            truth_reader=TruthReader(self._reader, renderer, self._partner_of, clock, lambda: self.programme.days),
+            truth_reader=TruthReader(
+                self._reader, renderer, self._partner_of, clock, lambda: self.programme.days, self._resolve_afresh
+            ),
             renderer=renderer,
             entry_writer=EntryWriter(renderer, engines.seal_key),
             greetings=Greetings(

@@ -179,6 +179,9 @@ CREATE TABLE office.adjustment (
 );
 CREATE INDEX adjustment_waiting ON office.adjustment (adjustment_id) WHERE state = 'waiting';
 
+-- What one account gave up comes in at one other account only, whoever asks and wherever it is decided.
+CREATE UNIQUE INDEX entry_merge_in ON entry (target) WHERE op = 48;
+
 -- Two accounts of one person becoming one: what the source gave up (a journaled entry) comes in at the target by another one.
 CREATE TABLE office.merge (
     merge_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
