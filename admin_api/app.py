@@ -8,10 +8,13 @@ from fastapi.responses import JSONResponse
 
 from admin_api import health
 from admin_api.office import Office
-from admin_api.problem import MEDIA_TYPE, Problem, conflict, invalid, unavailable
+from admin_api.problem import MEDIA_TYPE, Problem, bad_request, conflict, invalid, key_reused, unavailable
 from ledger.journal.writer import JournalDown
 from ledger.operator_desk import Undecided
 from ledger.registry.registry import Conflict
+from ledger.submission import Refusal
+
+_KEY_HEADER = ("header", "idempotency-key")
 
 
 def create_app(office: Office) -> FastAPI:
@@ -33,6 +36,8 @@ def _answer_problems(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     def _invalid(_request: Request, error: RequestValidationError) -> JSONResponse:
+        if any(tuple(e["loc"]) == _KEY_HEADER and e["type"] == "missing" for e in error.errors()):
+            return answer(bad_request("every POST needs the header Idempotency-Key, new for each new request"))
         fields = [{"where": ".".join(map(str, e["loc"])), "what": e["msg"]} for e in error.errors()]
         return answer(invalid("; ".join(f"{f['where']}: {f['what']}" for f in fields), fields=fields))
 
@@ -46,4 +51,6 @@ def _answer_problems(app: FastAPI) -> None:
 
     @app.exception_handler(Undecided)
     def _undecided(_request: Request, error: Undecided) -> JSONResponse:
+        if error.refusal is Refusal.ID_REUSED:
+            return answer(key_reused())
         return answer(unavailable(f"not decided: {error}; send the same request again"))

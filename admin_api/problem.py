@@ -20,6 +20,28 @@ class ProblemDetails(BaseModel):
     detail: str
 
 
+def _documented(description: str) -> dict[str, Any]:
+    return {
+        "description": description,
+        "content": {MEDIA_TYPE: {"schema": {"$ref": f"#/components/schemas/{ProblemDetails.__name__}"}}},
+    }
+
+
+#: For `responses=` of every route under /v1: the problems that any of them may answer.
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    400: _documented("The request cannot be understood."),
+    401: _documented("Nobody knows who is asking."),
+    403: _documented("Not permitted."),
+    404: _documented("There is no such thing, or it is not this caller's business."),
+    409: _documented("It does not fit what is there, or the ledger declined it."),
+    413: _documented("The body is too large."),
+    422: _documented("A value is wrong, or the Idempotency-Key was used for something else."),
+    429: _documented("Too often: try again after `retry-after` seconds."),
+    500: _documented("A fault of the server; `reference` finds it in the log."),
+    503: _documented("An engine is away, or nobody knows yet: send the same request again."),
+}
+
+
 class Problem(Exception):  # noqa: N818 - RFC 9457's word
     """Raised anywhere below an endpoint; becomes the answer. `more` are further members of the body."""
 
@@ -50,6 +72,23 @@ def forbidden(detail: str) -> Problem:
 def not_found(what: str) -> Problem:
     """Return 404: `what` names it, as in "store 7"."""
     return Problem(404, "not-found", "Not found", f"there is no {what}")
+
+
+def under_way(detail: str, retry_after_s: int = 1) -> Problem:
+    """Return 409: the first request with this Idempotency-Key is still being worked on."""
+    problem = Problem(409, "under-way", "Still under way", detail)
+    problem.headers["retry-after"] = str(retry_after_s)
+    return problem
+
+
+def key_reused() -> Problem:
+    """Return 422: one Idempotency-Key for two different requests."""
+    return Problem(
+        422,
+        "idempotency-key-reused",
+        "The Idempotency-Key was used for another request",
+        "send each new request with a new Idempotency-Key",
+    )
 
 
 def conflict(detail: str, **more: Any) -> Problem:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from typing import Any, TypeAlias
 
 import asyncpg
@@ -21,8 +22,16 @@ class Conflict(Exception):  # noqa: N818 - it says what is the matter
     """The database refused: a name is taken, a value is out of its range, something refers to what is not there."""
 
 
+#: The transaction of `Registry.together` that this task is in.
+_joined: ContextVar[Transaction | None] = ContextVar("joined", default=None)
+
+
 class Registry:
-    """Opens transactions. Both kinds raise JournalDown when PostgreSQL does not answer."""
+    """Opens transactions.
+
+    All kinds raise JournalDown when PostgreSQL does not answer; if that is at its end, the transaction may be committed
+    all the same.
+    """
 
     def __init__(self, postgres: Postgres, *, connections_max: int, timeout_s: float) -> None:
         self._postgres = postgres
@@ -43,6 +52,19 @@ class Registry:
             yield transaction
 
     @asynccontextmanager
+    async def together(self) -> AsyncIterator[Transaction]:
+        """Open a transaction like `writing`, of which all others of this task become part until the block ends.
+
+        So functions that open their own are committed as one, or not at all.
+        """
+        async with self._transaction(readonly=False) as transaction:
+            before = _joined.set(transaction)
+            try:
+                yield transaction
+            finally:
+                _joined.reset(before)
+
+    @asynccontextmanager
     async def reading(self) -> AsyncIterator[Transaction]:
         """Open a transaction that sees one moment and changes nothing."""
         async with self._transaction(readonly=True) as transaction:
@@ -50,7 +72,13 @@ class Registry:
 
     @asynccontextmanager
     async def _transaction(self, *, readonly: bool) -> AsyncIterator[Transaction]:
+        joined = _joined.get()
         try:
+            if joined is not None:
+                # A savepoint: what fails in here and is dealt with outside undoes no more than this block.
+                async with joined.transaction():
+                    yield joined
+                return
             if self._pool is None:
                 self._pool = await self._postgres.pool(
                     connections_max=self._connections_max,

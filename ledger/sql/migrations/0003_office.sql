@@ -147,12 +147,15 @@ CREATE INDEX audit_actor ON office.audit (actor, audit_id);
 CREATE INDEX audit_account ON office.audit (account_id, audit_id) WHERE account_id IS NOT NULL;
 CREATE INDEX audit_request ON office.audit (request_id) WHERE request_id IS NOT NULL;
 
--- What a POST with an Idempotency-Key was answered (encrypted), so that a repetition gets the same and does nothing.
+-- What a POST with an Idempotency-Key was answered (encrypted), so that a repetition gets the same and does nothing. Without a status it runs
+-- since `claimed_ms` on behalf of whoever drew `claim`, or (0) nobody knows what became of it.
 CREATE TABLE office.idempotency (
     actor text NOT NULL,
     key text NOT NULL,
     fingerprint bytea NOT NULL,
     at_ms bigint NOT NULL,
+    claim bigint NOT NULL,
+    claimed_ms bigint NOT NULL,
     status integer,
     answer bytea,
     PRIMARY KEY (actor, key)
