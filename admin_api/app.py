@@ -7,6 +7,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
 from admin_api import health
+from admin_api.api import figures
 from admin_api.office import Office
 from admin_api.problem import MEDIA_TYPE, Problem, bad_request, conflict, invalid, key_reused, unavailable
 from ledger.journal.writer import JournalDown
@@ -22,6 +23,7 @@ def create_app(office: Office) -> FastAPI:
     app = FastAPI(title="Tillwire", version="1", summary="Operators' interface of a loyalty-card authorisation server.")
     app.state.office = office
     app.include_router(health.router(office.installation))
+    app.include_router(figures.router)
     _answer_problems(app)
     return app
 

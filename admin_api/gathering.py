@@ -27,8 +27,9 @@ CLOSED_AFTER_MINUTES = 5
 STEP_MINUTES = 60
 #: How far back the roll-up begins in an installation whose figures were never gathered.
 BACK_MINUTES_MAX = 400 * 1_440
+#: Eight days, so that a figure can be held against the same time of day of a week.
 KEEP_MINUTES = 8 * 1_440
-KEEP_SAMPLES_MS = 48 * 3_600_000
+KEEP_SAMPLES_MS = 8 * 86_400_000
 _HOUR_MINUTES = 60
 _FIVE_MINUTES_MS = 300_000
 _MS_PER_MINUTE = 60_000
@@ -88,7 +89,7 @@ class Gathering:
             await figures.add_standing(transaction, self._office.clock.now_ms())
 
     async def thin(self) -> None:
-        """Make hours of minutes older than eight days, and five minutes of samples older than two."""
+        """Make hours of the minutes, and five minutes of the samples, that are older than eight days."""
         now_ms = self._office.clock.now_ms()
         minute = now_ms // _MS_PER_MINUTE
         await self._thin("tally", _HOUR_MINUTES, minute - KEEP_MINUTES)

@@ -139,6 +139,11 @@ async def standings(transaction: Transaction, spans_ms: Spans, step_ms: int, off
     return list(await transaction.fetch(_sql("standings"), *spans_ms, step_ms, offset_ms))
 
 
+async def currencies(transaction: Transaction, scope: Scope) -> list[str]:
+    """Return the currencies of the networks in scope; none if there is no such network or store."""
+    return [row["currency"] for row in await transaction.fetch(_sql("currencies"), *scope)]
+
+
 async def places(transaction: Transaction, partner_id: int | None) -> list[Row]:
     """Return networks and stores as (network_id, network, currency, store_id, store), by name."""
     return list(await transaction.fetch(_sql("places"), partner_id))

@@ -142,6 +142,11 @@ FROM unnest($1::bigint[], $2::bigint[]) AS span (lo, hi)
 JOIN office.standing AS s ON s.at_ms >= span.lo AND s.at_ms < span.hi
 ORDER BY step, s.at_ms DESC
 
+-- name: currencies
+-- $1 partner or null, $2 network or null, $3 store or null.
+SELECT DISTINCT n.currency FROM network AS n LEFT JOIN store AS s USING (network_id)
+WHERE ($1::integer IS NULL OR n.partner_id = $1) AND ($2::integer IS NULL OR n.network_id = $2) AND ($3::integer IS NULL OR s.store_id = $3)
+
 -- name: places
 -- $1 partner or null.
 SELECT n.network_id, n.name AS network, n.currency, s.store_id, s.name AS store
