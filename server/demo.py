@@ -9,6 +9,8 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
+from admin_api.card_numbers import ean13_numbers, new_card
+from ledger.card_tokens import token_hash
 from ledger.clock import SystemClock
 from ledger.greetings import encrypt
 from ledger.journal.enrolment import Enrolled
@@ -20,9 +22,8 @@ from protocol.codes import CardKind, Message
 from server.errors import OperatorError
 from server.ledger_engines import ledger_engines
 from server.ledger_limits import ledger_limits
-from server.programme_setup import add_terminal, credentials_of, ean13_numbers, new_card, new_secret
+from server.programme_setup import add_terminal, credentials_of, new_secret
 from server.registers.answers import AnswerRenderer
-from server.registers.dispatch import token_hash
 from server.secrets import Secrets
 from server.settings import Settings
 

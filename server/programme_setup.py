@@ -1,4 +1,4 @@
-"""New terminals and cards as the command line and the demo make them: with secrets that exist in clear only once."""
+"""New terminals as the command line and the demo make them: with secrets that exist in clear only once."""
 
 from __future__ import annotations
 
@@ -6,15 +6,12 @@ import os
 import secrets
 from collections.abc import Iterable
 
-from ledger.journal.enrolment import NewCard
 from ledger.journal.onboarding import Credentials, Onboarding
 from protocol import scram, tokens
 from protocol.codes import CardKind
 from protocol.requests import Card
-from server.registers.dispatch import token_hash
 
 _SECRET_BYTES = 24
-_ISSUED, _ACTIVE = 0, 1
 
 
 def new_secret() -> str:
@@ -33,19 +30,6 @@ async def add_terminal(onboarding: Onboarding, store_id: int, code: str, permitt
     secret = new_secret()
     await onboarding.terminal(store_id, code, permitted, credentials_of(secret))
     return secret
-
-
-def new_card(kind: CardKind, number: str, token_key: bytes, *, active: bool) -> NewCard:
-    """Return a card ready to be enrolled. Raises protocol.tokens.BadCard."""
-    canonical = tokens.canonical(kind, number)
-    status = _ACTIVE if active else _ISSUED
-    return NewCard(token_hash(canonical, token_key), int(kind), tokens.masked(canonical), status)
-
-
-def ean13_numbers(first12: str, count: int) -> list[str]:
-    """Return so many consecutive EAN-13 numbers; the first begins with these 12 digits. Raises ValueError."""
-    bodies = [str(int(first12) + i).zfill(len(first12)) for i in range(count)]
-    return [body + tokens.ean13_check_digit(body) for body in bodies]
 
 
 def numbered_card(number: int) -> Card:

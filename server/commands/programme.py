@@ -9,6 +9,7 @@ from zoneinfo import available_timezones
 
 import typer
 
+from admin_api.card_numbers import ean13_numbers, new_card
 from ledger.journal.onboarding import NotOnboarded, Onboarding, onboarding
 from ledger.journal.writer import JournalDown
 from ledger.programme import Rules
@@ -17,7 +18,7 @@ from protocol.tokens import BadCard
 from server.commands import population
 from server.commands.invocation import JsonOption, invocation, required_url, say, say_json
 from server.errors import OperatorError, UsageError
-from server.programme_setup import add_terminal, ean13_numbers, new_card
+from server.programme_setup import add_terminal
 from server.registers.slip import TemplateError, check_template
 from server.secrets import load_secrets
 

@@ -4,6 +4,7 @@ import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from ledger.card_tokens import token_hash
 from ledger.journal.enrolment import NewCard
 from ledger.journal.onboarding import Credentials, Onboarding, onboarding
 from ledger.programme import Rules
@@ -11,7 +12,6 @@ from protocol import scram, tokens
 from protocol.codes import Message
 from protocol.requests import Card
 from server.programme_setup import numbered_card
-from server.registers.dispatch import token_hash
 
 CURRENCY = "USD"
 _NAME = "The Complete Journey"

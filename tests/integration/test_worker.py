@@ -12,6 +12,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from ledger.card_tokens import token_hash
 from ledger.journal import migrate
 from ledger.journal.enrolment import NewCard, enrol
 from ledger.journal.onboarding import Credentials, Onboarding
@@ -22,7 +23,6 @@ from protocol import scram, tokens
 from protocol.client import Client
 from protocol.codes import CardKind, Message, Outcome
 from protocol.requests import Card, Receipt
-from server.registers.dispatch import token_hash
 from server.secrets import Secrets
 from server.settings import Settings
 from server.workers.peer_address import new_address

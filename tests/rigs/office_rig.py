@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 
 from admin_api.app import create_app
+from admin_api.card_numbers import ean13_numbers, new_card
 from admin_api.office import Keys, Office, OfficeLimits
 from admin_api.security.permissions import Permission
 from ledger.clock import SystemClock
@@ -27,7 +28,7 @@ from ledger.registry import tokens
 from ledger.registry.registry import Registry
 from ledger.verify import Verified, verify
 from protocol.codes import CardKind
-from server.programme_setup import add_terminal, ean13_numbers, new_card
+from server.programme_setup import add_terminal
 from server.registers.answers import AnswerRenderer
 from tests.rigs.ledger_rig import LIMITS, PERSONAL_KEY, SEAL_KEY, HotStore
 

@@ -14,6 +14,7 @@ from typing import Any, cast
 import asyncpg
 import pytest
 
+from ledger.card_tokens import token_hash
 from ledger.clock import SystemClock
 from ledger.hot_store import pack
 from ledger.journal import migrate
@@ -24,7 +25,6 @@ from ledger.journal.reader import Reader
 from ledger.journal.statements import statement
 from ledger.journal.writer import Batch, CardChange, Fenced, JournalDown, Row, Writer
 from ledger.programme import Rules
-from server.registers.dispatch import token_hash
 from tests.simulator.loop import Loop, Process
 from tests.simulator.postgres_client import SimulatedPostgres
 from tests.simulator.postgres_model import PostgresModel
