@@ -16,7 +16,7 @@ from ledger.registry.figures import Spans
 STEPS_MS = tuple(1_000 * s for s in (60, 120, 300, 600, 900, 1_800, 3_600, 10_800, 21_600, 86_400))
 #: Samples of the process may be shown in these as well.
 FINE_STEPS_MS = (5_000, 15_000, 30_000)
-STEPS_MAX = 250
+STEPS_MAX = 125
 PERIOD_MS_MAX = 400 * 86_400_000
 #: Workers add what they answered every 5 s and the journal is rolled up every 10: a step is complete so much later.
 COMPLETE_AFTER_MS = 15_000
