@@ -1,4 +1,4 @@
-"""The console as an application of its own, mounted under "/": its pages, its static files, and errors in plain words."""
+"""The console as an application of its own, mounted under "/": pages, static files, and errors in plain words."""
 
 from __future__ import annotations
 

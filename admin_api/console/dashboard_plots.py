@@ -50,7 +50,9 @@ class _Making:
         first = found[0]
         write = self._writer(first["unit"])
         lines = [
-            Line(self._words.t(f"plot.{one['name']}"), one["values"], *self._band(one, number), self._marks(one, number))
+            Line(
+                self._words.t(f"plot.{one['name']}"), one["values"], *self._band(one, number), self._marks(one, number)
+            )
             for number, one in enumerate(found)
         ]
         notes = self._notes(first) if len(found) == 1 or name == "latency" else ()

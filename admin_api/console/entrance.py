@@ -61,9 +61,7 @@ async def enter(
 
 
 @router.post("/sign-out")
-async def leave(
-    request: Request, office: InOffice, visitor: Annotated[Visitor, Depends(visiting(None))]
-) -> Response:
+async def leave(request: Request, office: InOffice, visitor: Annotated[Visitor, Depends(visiting(None))]) -> Response:
     """End the session."""
     if visitor.session is not None:
         await entering.sign_out(office, visitor.session, address_of(request))
@@ -113,6 +111,7 @@ async def _welcome(office: Office, visitor: Visitor, token: str, wrong: str) -> 
         return page(visitor, "welcome_gone.html", status=_NOT_FOUND)
     secret = parse_qs(urlsplit(invited.uri).query).get("secret", [""])[0]
     return page(
-        visitor, "welcome.html", status=_WRONG if wrong else 200, invited=invited, wrong=wrong, picture=Markup(invited.qr_svg),  # noqa: S704 - made here, of nothing that is given
+        visitor, "welcome.html", status=_WRONG if wrong else 200, invited=invited, wrong=wrong,
+        picture=Markup(invited.qr_svg),  # noqa: S704 - made here, and its text is a picture
         secret=" ".join(secret[i : i + 4] for i in range(0, len(secret), 4)), token=token,
     )  # fmt: skip

@@ -23,6 +23,9 @@ _TICKS_MS = tuple(_MINUTE_MS * m for m in (1, 2, 5, 10, 15, 30, 60, 120, 180, 36
 #: Bars leave this share of their step free.
 _GAP = 0.15
 
+#: What stands for a value that is not known.
+NOTHING = "\N{EN DASH}"
+
 #: A value in words.
 Writer: TypeAlias = Callable[[float], str]
 
@@ -80,7 +83,7 @@ class Plot:
         return [
             (
                 self.write_moment(self.from_ms + i * self.step_ms),
-                ["–" if (value := line.values[i]) is None else self.write(value) for line in self.lines],
+                [NOTHING if (value := line.values[i]) is None else self.write(value) for line in self.lines],
             )
             for i in range(self.steps)
         ]

@@ -32,9 +32,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals.update(
-        asset=asset, navigation=MAIN, languages=LANGUAGES, themes=THEMES, permissions=Permission
-    )
+    environment.globals.update(asset=asset, navigation=MAIN, languages=LANGUAGES, themes=THEMES, permissions=Permission)
     return environment
 
 
@@ -48,8 +46,10 @@ def asset(name: str) -> str:
 def page(visitor: Visitor, template: str, *, status: int = 200, **context: Any) -> HTMLResponse:
     """Return a page, or a part of one, in the visitor's language."""
     words = visitor.words
-    text = _environment().get_template(template).render(
-        visitor=visitor, words=words, t=words.t, plural=words.plural, said=_said, **context
+    text = (
+        _environment()
+        .get_template(template)
+        .render(visitor=visitor, words=words, t=words.t, plural=words.plural, said=_said, **context)
     )
     response = HTMLResponse(text, status)
     response.headers["content-security-policy"] = POLICY

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from admin_api.console.plots import NOTHING
 from admin_api.console.words import Words
 
 _MS_PER_MINUTE = 60_000
@@ -26,7 +27,7 @@ def tiles(words: Words, now: Mapping[str, Any]) -> list[Tile]:
     remark = words.t("tile.approved_note", n=words.number(answered), minutes=minutes)
     approved = Tile(
         words.t("tile.approved"),
-        words.percent(now["approvals"] / answered) if answered else "–",
+        words.percent(now["approvals"] / answered) if answered else NOTHING,
         remark if answered else words.t("tile.nothing_asked"),
     )
     found = [approved, Tile(words.t("tile.declined"), words.number(now["declines"]), remark if answered else "")]
@@ -47,7 +48,7 @@ def _process(words: Words, process: Mapping[str, Any]) -> list[Tile]:
         Tile(words.t("tile.answers"), words.measure(process["answers_per_s"])),
         Tile(
             words.t("tile.p99"),
-            "–" if p99 is None else ms(p99),
+            NOTHING if p99 is None else ms(p99),
             words.t("tile.p99_idle") if half is None else words.t("tile.p99_note", p50=ms(half)),
         ),
         Tile(words.t("tile.lag"), ms(process["lag_ms"]), words.t("tile.lag_note")),

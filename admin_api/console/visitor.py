@@ -94,7 +94,7 @@ Anybody = Annotated[Visitor, Depends(anybody)]
 def visiting(permission: Permission | None) -> Callable[..., Awaitable[Visitor]]:
     """Return the dependency of a page that needs a permission, or only that somebody is signed in (None)."""
 
-    async def permitted(request: Request, office: InOffice, visitor: Anybody) -> Visitor:
+    async def permitted(office: InOffice, visitor: Anybody) -> Visitor:
         if visitor.actor is None:
             raise SignInNeeded(visitor.path)
         office.guard.count_request(visitor.actor.name)

@@ -25,7 +25,7 @@ from babel.numbers import (
 LANGUAGES = ("en", "ru")
 _BABEL = {"en": "en_GB", "ru": "ru_RU"}
 _POINTS_DIGITS = 2
-_FEW = 10
+_FEW, _MANY, _LARGE = 10, 100, 10_000
 _ACCEPTED = re.compile(r"\s*([a-zA-Z]{2})")
 
 
@@ -98,12 +98,13 @@ class Words:
 
     def measure(self, value: float) -> str:
         """Write something measured: whole numbers when large, one or two digits behind the point when small."""
-        return self.number(value, 0 if abs(value) >= 100 else 1 if abs(value) >= _FEW else 2)  # noqa: PLR2004
+        return self.number(value, 0 if abs(value) >= _MANY else 1 if abs(value) >= _FEW else 2)
 
     def compact(self, value: float) -> str:
         """Write a number short, for the axis of a plot."""
-        digits = 1 if value % 1000 else 0
-        return format_compact_decimal(value, locale=self.locale, fraction_digits=digits) if abs(value) >= 10_000 else self.measure(value)  # noqa: PLR2004, E501
+        if abs(value) < _LARGE:
+            return self.measure(value)
+        return format_compact_decimal(value, locale=self.locale, fraction_digits=1 if value % 1_000 else 0)
 
     def percent(self, share: float, digits: int = 1) -> str:
         """Write a share of 1 as per cent."""
