@@ -11,7 +11,23 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from admin_api import health
-from admin_api.api import accounts, audit, cards, coalition, me, member_tokens, members, operations, rules, sign_in, terminals, tokens, users
+from admin_api.api import (
+    accounts,
+    audit,
+    cards,
+    coalition,
+    figures,
+    me,
+    member_tokens,
+    members,
+    operations,
+    rules,
+    sign_in,
+    terminals,
+    tokens,
+    users,
+)
+from admin_api.console.app import create_console
 from admin_api.office import Office
 from admin_api.openapi import describe
 from admin_api.problem import Problem, answer, bad_request, conflict, invalid, key_reused, unavailable
@@ -42,19 +58,12 @@ def create_app(office: Office) -> FastAPI:
     app.openapi = lambda: describe(app)  # type: ignore[method-assign]
     app.state.office = office
     app.include_router(health.router(office.installation))
-    app.include_router(operations.router)
     # Among routes that match the same path the first one wins, so literal paths come before those with parameters.
-    app.include_router(sign_in.router)
-    app.include_router(users.router)
-    app.include_router(tokens.router)
-    app.include_router(member_tokens.router)
-    app.include_router(audit.router)
-    for subject in (coalition, terminals, rules):
+    for subject in (sign_in, users, tokens, member_tokens, coalition, terminals, rules, members, cards, accounts, me,
+                    figures, operations, audit):  # fmt: skip
         app.include_router(subject.router)
-    app.include_router(members.router)
-    app.include_router(cards.router)
-    app.include_router(accounts.router)
-    app.include_router(me.router)
+    # Takes whatever none of the routes above has taken.
+    app.mount("/", create_console(office))
     _answer_problems(app)
     _protect(app, office)
     return app
