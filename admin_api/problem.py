@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict
 
 MEDIA_TYPE = "application/problem+json"
@@ -20,6 +21,28 @@ class ProblemDetails(BaseModel):
     detail: str
 
 
+def _documented(description: str) -> dict[str, Any]:
+    return {
+        "description": description,
+        "content": {MEDIA_TYPE: {"schema": {"$ref": f"#/components/schemas/{ProblemDetails.__name__}"}}},
+    }
+
+
+#: For `responses=` of every route under /v1: the problems that any of them may answer.
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    400: _documented("The request cannot be understood."),
+    401: _documented("Nobody knows who is asking."),
+    403: _documented("Not permitted."),
+    404: _documented("There is no such thing, or it is not this caller's business."),
+    409: _documented("It does not fit what is there, or the ledger declined it."),
+    413: _documented("The body is too large."),
+    422: _documented("A value is wrong, or the Idempotency-Key was used for something else."),
+    429: _documented("Too often: try again after `retry-after` seconds."),
+    500: _documented("A fault of the server; `reference` finds it in the log."),
+    503: _documented("An engine is away, or nobody knows yet: send the same request again."),
+}
+
+
 class Problem(Exception):  # noqa: N818 - RFC 9457's word
     """Raised anywhere below an endpoint; becomes the answer. `more` are further members of the body."""
 
@@ -28,6 +51,11 @@ class Problem(Exception):  # noqa: N818 - RFC 9457's word
         self.status = status
         self.body = {"type": f"/problems/{kind}", "title": title, "status": status, "detail": detail, **more}
         self.headers: dict[str, str] = {}
+
+
+def answer(problem: Problem) -> JSONResponse:
+    """Return a problem as an answer."""
+    return JSONResponse(problem.body, problem.status, problem.headers, MEDIA_TYPE)
 
 
 def bad_request(detail: str, **more: Any) -> Problem:
@@ -52,6 +80,23 @@ def not_found(what: str) -> Problem:
     return Problem(404, "not-found", "Not found", f"there is no {what}")
 
 
+def under_way(detail: str, retry_after_s: int = 1) -> Problem:
+    """Return 409: the first request with this Idempotency-Key is still being worked on."""
+    problem = Problem(409, "under-way", "Still under way", detail)
+    problem.headers["retry-after"] = str(retry_after_s)
+    return problem
+
+
+def key_reused() -> Problem:
+    """Return 422: one Idempotency-Key for two different requests."""
+    return Problem(
+        422,
+        "idempotency-key-reused",
+        "The Idempotency-Key was used for another request",
+        "send each new request with a new Idempotency-Key",
+    )
+
+
 def conflict(detail: str, **more: Any) -> Problem:
     """Return 409: it does not fit what is there."""
     return Problem(409, "conflict", "It does not fit what is there", detail, **more)
@@ -60,6 +105,11 @@ def conflict(detail: str, **more: Any) -> Problem:
 def declined(outcome: str, detail: str) -> Problem:
     """Return 409: the ledger's decision is a no; `outcome` is its name in SPEC.md."""
     return Problem(409, "declined", "Declined", detail, outcome=outcome)
+
+
+def too_large(bytes_max: int) -> Problem:
+    """Return 413: the body is longer than the office takes."""
+    return Problem(413, "too-large", "The body is too large", f"a body has at most {bytes_max} bytes")
 
 
 def invalid(detail: str, **more: Any) -> Problem:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from contextvars import ContextVar
 from typing import Any, TypeAlias
 
 import asyncpg
@@ -21,8 +22,25 @@ class Conflict(Exception):  # noqa: N818 - it says what is the matter
     """The database refused: a name is taken, a value is out of its range, something refers to what is not there."""
 
 
+#: The transaction of `Registry.together` that this task is in.
+_joined: ContextVar[Transaction | None] = ContextVar("joined", default=None)
+
+
+@contextmanager
+def taken(what: str) -> Iterator[None]:
+    """Raise Conflict with words for people where a name is given a second time; `what` is as in "the name 'Anna'"."""
+    try:
+        yield
+    except asyncpg.UniqueViolationError as error:
+        raise Conflict(f"{what} is taken") from error
+
+
 class Registry:
-    """Opens transactions. Both kinds raise JournalDown when PostgreSQL does not answer."""
+    """Opens transactions.
+
+    All kinds raise JournalDown when PostgreSQL does not answer; if that is at its end, the transaction may be committed
+    all the same.
+    """
 
     def __init__(self, postgres: Postgres, *, connections_max: int, timeout_s: float) -> None:
         self._postgres = postgres
@@ -43,6 +61,19 @@ class Registry:
             yield transaction
 
     @asynccontextmanager
+    async def together(self) -> AsyncIterator[Transaction]:
+        """Open a transaction like `writing`, of which all others of this task become part until the block ends.
+
+        So functions that open their own are committed as one, or not at all.
+        """
+        async with self._transaction(readonly=False) as transaction:
+            before = _joined.set(transaction)
+            try:
+                yield transaction
+            finally:
+                _joined.reset(before)
+
+    @asynccontextmanager
     async def reading(self) -> AsyncIterator[Transaction]:
         """Open a transaction that sees one moment and changes nothing."""
         async with self._transaction(readonly=True) as transaction:
@@ -50,7 +81,13 @@ class Registry:
 
     @asynccontextmanager
     async def _transaction(self, *, readonly: bool) -> AsyncIterator[Transaction]:
+        joined = _joined.get()
         try:
+            if joined is not None:
+                # A savepoint: what fails in here and is dealt with outside undoes no more than this block.
+                async with joined.transaction():
+                    yield joined
+                return
             if self._pool is None:
                 self._pool = await self._postgres.pool(
                     connections_max=self._connections_max,
@@ -69,5 +106,13 @@ class Registry:
             raise Conflict(f"there is no such thing, or something depends on it: {error.constraint_name}") from error
         except (asyncpg.CheckViolationError, asyncpg.NumericValueOutOfRangeError) as error:
             raise Conflict(f"a value is out of its range: {error.constraint_name or error}") from error
+        except asyncpg.DataError as error:
+            raise Conflict("a value is none that can be stored") from error
+        except asyncpg.TransactionRollbackError as error:
+            # Two transactions stood in each other's way; the same again will do.
+            raise JournalDown(str(error)) from error
         except DOWN as error:
+            if isinstance(error, asyncpg.InterfaceError) and isinstance(error, ValueError):
+                # The driver's own word for a number or a text that PostgreSQL could not even be sent.
+                raise Conflict("a value is out of its range") from error
             raise JournalDown(str(error)) from error

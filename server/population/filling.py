@@ -14,6 +14,7 @@ from functools import cache
 from itertools import islice
 from multiprocessing import get_context, parent_process
 
+from admin_api.card_numbers import new_card
 from ledger.entries import EntryWriter
 from ledger.journal.bulk import BulkWriter
 from ledger.journal.enrolment import Enrolled
@@ -23,7 +24,7 @@ from ledger.standby import StandbyStores
 from protocol.codes import CardKind
 from server.population.history import history, variety
 from server.population.specimen import Origin, Specimen
-from server.programme_setup import new_card, numbered_card
+from server.programme_setup import numbered_card
 from server.registers.answers import AnswerRenderer
 
 _ENTRIES_AT_ONCE = 10_000

@@ -5,6 +5,7 @@ from __future__ import annotations
 from hashlib import blake2b
 from typing import Any, NamedTuple, Protocol
 
+from ledger.card_tokens import TOKEN_BYTES
 from ledger.programme import Network, Programme, Rules, Terminal
 from ledger.rendering import Renderer
 from ledger.submission import Refusal, Submission
@@ -15,7 +16,6 @@ from server.registers.operations import PLAN_OF
 from server.registers.pending import Pending
 from server.registers.terminal_room import TerminalRoom
 
-TOKEN_BYTES = 16
 # SPEC.md, no answer: every doubt has a way out, so these two need no permission. Whose request the original was is
 # checked by the decision.
 ALWAYS_PERMITTED = frozenset({int(Message.REVERSE), int(Message.STATUS)})
@@ -68,11 +68,6 @@ class _InForce(NamedTuple):
     terms: tuple[int, ...]
     active_day: int
     expiry_day: int
-
-
-def token_hash(canonical: str, token_key: bytes) -> bytes:
-    """Return the 16 bytes under which a card is known to the ledger: keyed, so that a dump reveals no card number."""
-    return blake2b(canonical.encode(), digest_size=TOKEN_BYTES, key=token_key).digest()
 
 
 class Dispatcher:
@@ -150,7 +145,7 @@ class Dispatcher:
         self._ledger.submit(submission)
 
     def _hash(self, token: str) -> bytes:
-        """Return what `token_hash` returns."""
+        """Return what ledger.card_tokens.token_hash returns."""
         keyed = self._keyed.copy()
         keyed.update(token.encode())
         return keyed.digest()

@@ -8,8 +8,8 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from admin_api.card_numbers import ean13_numbers
 from ledger.clock import SystemClock
-from server.programme_setup import ean13_numbers
 from tests.campaign.faults import FAULTS, Fault
 from tests.campaign.fleet_link import FleetLink
 from tests.campaign.site import Site

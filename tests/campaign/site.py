@@ -19,6 +19,7 @@ from typing import Any
 
 import asyncpg
 
+from admin_api.card_numbers import new_card
 from ledger.hot_store import HotStore
 from ledger.journal import migrate
 from ledger.journal.enrolment import enrol
@@ -32,7 +33,7 @@ from server.engines.ports import free_port
 from server.engines.postgres import EmbeddedPostgres
 from server.engines.processes import command_of, descendants
 from server.engines.valkey import EmbeddedValkey
-from server.programme_setup import add_terminal, new_card
+from server.programme_setup import add_terminal
 from server.secrets import Secrets, create_secrets, load_secrets
 from server.settings import Settings
 from server.settings_load import to_handover

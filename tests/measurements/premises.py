@@ -16,6 +16,7 @@ from pathlib import Path
 
 import asyncpg
 
+from ledger.card_tokens import token_hash
 from ledger.journal import migrate
 from ledger.journal.enrolment import NewCard
 from ledger.journal.onboarding import onboarding
@@ -29,7 +30,6 @@ from server.engines.postgres import EmbeddedPostgres
 from server.engines.valkey import EmbeddedValkey
 from server.population import programme
 from server.population.specimen import Origin
-from server.registers.dispatch import token_hash
 from server.secrets import KEY_BYTES, NAMES, VARIABLE_PREFIX, Secrets
 from server.settings_load import PREFIX
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import secrets as random
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
 
 from admin_api.app import create_app
+from admin_api.card_numbers import ean13_numbers, new_card
 from admin_api.office import Keys, Office, OfficeLimits
 from admin_api.security.permissions import Permission
 from ledger.clock import SystemClock
@@ -27,12 +28,13 @@ from ledger.registry import tokens
 from ledger.registry.registry import Registry
 from ledger.verify import Verified, verify
 from protocol.codes import CardKind
-from server.programme_setup import add_terminal, ean13_numbers, new_card
+from server.programme_setup import add_terminal
 from server.registers.answers import AnswerRenderer
 from tests.rigs.ledger_rig import LIMITS, PERSONAL_KEY, SEAL_KEY, HotStore
 
 TOKEN_KEY = b"t" * 32
 EVERYTHING = frozenset(Permission) - {Permission.OWN_ACCOUNT}
+CONSOLE_URL = "https://office.test"
 FIRST_CARD = "200000000001"
 
 
@@ -42,7 +44,7 @@ class Installation:
     def __init__(self) -> None:
         self.drained = False
 
-    def health(self) -> dict[str, Any]:
+    async def health(self) -> dict[str, Any]:
         return {"live": True, "ready": not self.drained, "state": "serving", "down": [], "workers": []}
 
     def metrics(self) -> bytes:
@@ -51,8 +53,8 @@ class Installation:
     def drain(self) -> None:
         self.drained = True
 
-    async def events(self) -> AsyncIterator[dict[str, Any]]:
-        yield self.health()
+    async def events(self) -> AsyncGenerator[dict[str, Any]]:
+        yield await self.health()
 
 
 class NoProofs:
@@ -101,6 +103,7 @@ class OfficeRig:
             self.clock,
             self.installation,
             NoProofs(),
+            CONSOLE_URL,
         )
         self.app = create_app(self.office)
         await self.ledger.start()
@@ -124,7 +127,7 @@ class OfficeRig:
     @asynccontextmanager
     async def anonymous(self) -> AsyncIterator[httpx.AsyncClient]:
         transport = httpx.ASGITransport(self.app)
-        async with httpx.AsyncClient(transport=transport, base_url="https://office.test") as client:
+        async with httpx.AsyncClient(transport=transport, base_url=CONSOLE_URL) as client:
             yield client
 
     async def token(self, permissions: Iterable[Permission], *, partner_id: int | None = None) -> str:

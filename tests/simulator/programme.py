@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from functools import cache
 
+from ledger.card_tokens import token_hash
 from ledger.programme import Rules
 from ledger.states import first_state
 from protocol.codes import CardKind, Message
 from protocol.requests import Card
 from protocol.scram import ITERATIONS_MIN, Credentials, SaltedKey, credentials, salted_key
-from server.registers.dispatch import token_hash
 from server.secrets import Secrets
 from tests.simulator.postgres_tables import Tables
 

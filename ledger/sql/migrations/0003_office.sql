@@ -22,6 +22,11 @@ CREATE TABLE rules_version (
     withdrawn_by text
 );
 CREATE INDEX rules_version_network ON rules_version (network_id, version);
+CREATE UNIQUE INDEX rules_version_valid ON rules_version (network_id, valid_from_ms) WHERE withdrawn_ms IS NULL;
+INSERT INTO rules_version (network_id, valid_from_ms, rules, note, made_ms, made_by)
+SELECT network_id, valid_from_ms, to_jsonb(r) - 'network_id' - 'valid_from_ms', 'before versions were kept',
+    (extract(epoch FROM now()) * 1000)::bigint, 'system'
+FROM rules r ORDER BY network_id, valid_from_ms;
 
 -- A batch of cards as it went to the printer; `numbers` (encrypted) is what the card numbers are made from.
 CREATE TABLE card_batch (
@@ -36,6 +41,7 @@ CREATE TABLE card_batch (
 );
 ALTER TABLE card ADD COLUMN batch_id integer REFERENCES card_batch;
 ALTER TABLE card ADD COLUMN made_ms bigint NOT NULL DEFAULT (extract(epoch FROM now()) * 1000)::bigint;
+CREATE INDEX card_of_batch ON card (batch_id, status) WHERE batch_id IS NOT NULL;
 
 ALTER TABLE personal.member
     ALTER COLUMN greeting DROP NOT NULL,
@@ -147,12 +153,15 @@ CREATE INDEX audit_actor ON office.audit (actor, audit_id);
 CREATE INDEX audit_account ON office.audit (account_id, audit_id) WHERE account_id IS NOT NULL;
 CREATE INDEX audit_request ON office.audit (request_id) WHERE request_id IS NOT NULL;
 
--- What a POST with an Idempotency-Key was answered (encrypted), so that a repetition gets the same and does nothing.
+-- What a POST with an Idempotency-Key was answered (encrypted), so that a repetition gets the same and does nothing. Without a status it runs
+-- since `claimed_ms` on behalf of whoever drew `claim`, or (0) nobody knows what became of it.
 CREATE TABLE office.idempotency (
     actor text NOT NULL,
     key text NOT NULL,
     fingerprint bytea NOT NULL,
     at_ms bigint NOT NULL,
+    claim bigint NOT NULL,
+    claimed_ms bigint NOT NULL,
     status integer,
     answer bytea,
     PRIMARY KEY (actor, key)
@@ -212,9 +221,15 @@ CREATE TABLE office.flow (
     entries bigint NOT NULL,
     receipts bigint NOT NULL,
     amount bigint NOT NULL,
+    points bigint NOT NULL,
     spent bigint NOT NULL,
     earned bigint NOT NULL,
     PRIMARY KEY (minute, store_id, network_id, op)
+);
+-- How far each gathering of figures is: the first minute (of samples: the first ms) that is not done.
+CREATE TABLE office.gathered (
+    what text PRIMARY KEY,
+    until bigint NOT NULL
 );
 CREATE TABLE office.sample (
     at_ms bigint PRIMARY KEY,
