@@ -79,7 +79,7 @@ def _answer_problems(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> Response:
-        if not request.url.path.startswith("/v1/"):
+        if not f"{request.url.path}/".startswith("/v1/"):
             return await http_exception_handler(request, error)
         title = HTTPStatus(error.status_code).phrase
         problem = Problem(error.status_code, _KINDS.get(error.status_code, "http"), title, str(error.detail))

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import Path, Query
-from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 _INTEGER_MAX = 2**31 - 1
-_BIGINT_MAX = 2**63 - 1
+BIGINT_MAX = 2**63 - 1
 _NAME_CHARACTERS_MAX = 128
 _NOTE_CHARACTERS_MAX = 500
 
@@ -35,9 +35,18 @@ Name = Annotated[
 Note = Annotated[
     str, StringConstraints(strip_whitespace=True, max_length=_NOTE_CHARACTERS_MAX), AfterValidator(_printable)
 ]
+#: An address for e-mail, as far as one can tell without sending one.
+Email = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, max_length=254, pattern=r"^[^@\s]+@[^@\s]+$"),
+    AfterValidator(_printable),
+]
+#: An id in a body.
+BodyId = Annotated[int, Field(ge=1, le=_INTEGER_MAX)]
+BodyBigId = Annotated[int, Field(ge=1, le=BIGINT_MAX)]
 #: An id in a path, of a table whose ids are an integer or a bigint.
 Id = Annotated[int, Path(ge=1, le=_INTEGER_MAX)]
-BigId = Annotated[int, Path(ge=1, le=_BIGINT_MAX)]
+BigId = Annotated[int, Path(ge=1, le=BIGINT_MAX)]
 #: The same in a query, as a filter.
 IdFilter = Annotated[int | None, Query(ge=1, le=_INTEGER_MAX)]
 #: Part of a name, in any case.
