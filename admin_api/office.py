@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from admin_api.process import Process
+from admin_api.security.guard import Guard
 from ledger.clock import Clock
 from ledger.operator_desk import OperatorDesk
 from ledger.programme import Programme
@@ -44,6 +45,11 @@ class OfficeLimits:
     #: Wrong passwords in a row until a user is locked out, and for how long.
     failures_max: int = 8
     lockout_s: int = 900
+    #: No answer to a failed attempt to sign in comes earlier than this.
+    sign_in_failed_s: float = 0.5
+    token_days_max: int = 366
+    #: So many addresses and so many actors are remembered at most for counting their requests.
+    callers_max: int = 10_000
     body_bytes_max: int = 1_048_576
     #: Streams of live figures open at once, and how long one lasts until its reader must connect again.
     streams_max: int = 32
@@ -83,6 +89,13 @@ class Office:
     clock: Clock
     installation: Installation
     proofs: Proofs
+    #: Where people reach the console, as in "https://tillwire.example.com": what links are made from.
+    console_url: str = ""
+    #: What remembers attempts and knows passwords.
+    guard: Guard = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "guard", Guard(self.limits, self.keys, self.clock))
 
     @property
     def programme(self) -> Programme:

@@ -15,7 +15,7 @@ import pytest
 from ledger.card_tokens import token_hash
 from ledger.journal import migrate
 from ledger.journal.enrolment import NewCard, enrol
-from ledger.journal.onboarding import Credentials, Onboarding
+from ledger.journal.onboarding import Onboarding
 from ledger.journal.partitioning import ensure_partitions
 from ledger.journal.postgres import Postgres
 from ledger.programme import Rules
@@ -51,8 +51,7 @@ async def set_up(postgres_url: str) -> None:
         network = await onboarding.network(partner, "Harvest Market", "EUR")
         await onboarding.rules(network, Rules(0, earn_rate_bp=10_000, slip=("Balance {available}",)))
         store = await onboarding.store(network, "Mill Street")
-        made = scram.credentials(SECRET, random.token_bytes(16), scram.ITERATIONS_MIN)
-        keys = Credentials(made.salt, made.iterations, made.stored_key, made.server_key)
+        keys = scram.credentials(SECRET, random.token_bytes(16), scram.ITERATIONS_MIN)
         permitted = [int(op) for op in Message if Message.BALANCE <= op <= Message.REPLACE]
         for terminal in range(TERMINALS):
             await onboarding.terminal(store, f"T-{terminal}", permitted, keys)
