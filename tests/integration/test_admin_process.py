@@ -28,8 +28,10 @@ from protocol import scram
 from protocol.answers import Answer
 from protocol.client import Client
 from protocol.codes import Goodbye, Outcome
+from server.commands.serving import run_server
 from server.engines.postgres import EmbeddedPostgres
 from server.engines.processes import command_of, descendants, is_running
+from server.errors import OperatorError
 from server.ledger_engines import ledger_engines
 from server.ledger_limits import ledger_limits
 from server.registers.answers import AnswerRenderer
@@ -427,6 +429,17 @@ async def test_the_admin_port_speaks_tls_with_a_certificate(postgres_url: str, v
         site.base = site.base.replace("127.0.0.1", "localhost")
         async with site.client(verify=ssl.create_default_context(cafile=str(cert))) as client:
             assert (await client.get("/health/ready")).status_code == 200
+        asked = [sys.executable, "-m", "server.cli", "--set", f"admin_port={site.base.rpartition(':')[2]}"]
+        words = [*asked, "--set", f"admin_tls_cert_file={cert}", "--set", f"admin_tls_key_file={key}", "health"]
+        process = await asyncio.create_subprocess_exec(*words, stdout=asyncio.subprocess.PIPE)
+        assert (await process.communicate())[0] == b"serving\n"
+
+
+def test_tls_files_that_cannot_be_used_are_refused_at_once(tmp_path: Path) -> None:
+    cert, _ = certificate(tmp_path, "admin")
+    settings = Settings(admin_tls_cert_file=cert, admin_tls_key_file=tmp_path / "none.pem")
+    with pytest.raises(OperatorError, match="admin_tls_key_file"):
+        run_server(settings, SECRETS)
 
 
 async def execute(site: Site, statement: str, *arguments: Any) -> None:
