@@ -27,6 +27,7 @@ from ledger.clock import Clock, SystemClock
 from ledger.ledger import OBSERVER, Ledger
 from ledger.operator_desk import OperatorDesk
 from ledger.registry.registry import Registry
+from server.console_url import console_url
 from server.ledger_engines import ledger_engines
 from server.ledger_limits import ledger_limits
 from server.observation.logs import configure_logging
@@ -81,6 +82,7 @@ class AdminProcess:
             clock=clock,
             installation=self.installation,
             proofs=self.proofs,
+            console_url=console_url(settings),
         )
         self._gathering = Gathering(office)
         self.http = AdminHttp(settings, create_app(office), link.listen_socket)
