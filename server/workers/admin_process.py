@@ -82,7 +82,7 @@ class AdminProcess:
             clock=clock,
             installation=self.installation,
             proofs=self.proofs,
-            console_url=console_url(settings),
+            console_url=console_url(settings, link.listen_socket.getsockname()[1]),
         )
         self._gathering = Gathering(office)
         self.http = AdminHttp(settings, create_app(office), link.listen_socket)
