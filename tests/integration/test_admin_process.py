@@ -496,3 +496,11 @@ async def test_a_replaced_secret_ends_the_live_connection_and_the_new_one_signs_
         async with Client("127.0.0.1", site.port, "T-0", "another-secret-altogether") as again:
             assert (await again.balance(card(1))).outcome == Outcome.APPROVED
         assert SECRET != "another-secret-altogether"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other kernels do not count what is mapped")
+async def test_memory_past_the_bound_fails_in_the_process_itself() -> None:
+    code = "from server.workers.admin_process import _bound_memory as b; b(2**29); bytearray(2**28); bytearray(2**30)"
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stderr=pipe)
+    assert b"MemoryError" in (await process.communicate())[1]
