@@ -39,6 +39,7 @@ _PURE = (
     "holding",
     "undoing",
     "cards",
+    "merging",
     "decide",
 )
 

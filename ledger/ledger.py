@@ -111,7 +111,9 @@ class Ledger:
             standby_stores=StandbyStores(accounts_max=limits.standby_accounts_max),
             pulse=self._pulse,
             reader=self._reader,
-            truth_reader=TruthReader(self._reader, renderer, self._partner_of, clock, lambda: self.programme.days),
+            truth_reader=TruthReader(
+                self._reader, renderer, self._partner_of, clock, lambda: self.programme.days, self._resolve_afresh
+            ),
             renderer=renderer,
             entry_writer=EntryWriter(renderer, engines.seal_key),
             greetings=Greetings(
@@ -287,6 +289,7 @@ class Ledger:
                 "owner": self._owners.get(p.number, ""),
                 "trouble": p.trouble,
                 "backlog": p.backlog,
+                "lag_ms": int(p.lag_s * 1000),
             }
             for p in self._partitions
         }

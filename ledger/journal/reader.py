@@ -72,11 +72,15 @@ class Reader:
         return {r["request_id"]: Stored(r["account_id"], r["op"], r["fingerprint"], r["answer"]) for r in rows}
 
     async def families(self, request_ids: Sequence[bytes]) -> dict[bytes, list[asyncpg.Record]]:
-        """Return each journaled request with all entries that target it, directly or not, oldest first."""
+        """Return each journaled request and behind it all entries that target it, directly or not."""
         families: dict[bytes, list[asyncpg.Record]] = {}
         for row in await self._fetch("family", request_ids):
             families.setdefault(row["original"], []).append(row)
         return families
+
+    async def merged_into(self, accounts: Sequence[int]) -> dict[int, int]:
+        """Return the account that each of those that were merged has become part of in the end."""
+        return {row["account_id"]: row["reached"] for row in await self._fetch("merged_into", accounts)}
 
     async def cards(self, tokens: Sequence[bytes]) -> dict[bytes, CardRow]:
         """Return where the tokens lead."""

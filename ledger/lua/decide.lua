@@ -34,6 +34,12 @@ local HANDLERS = {
   [operations.REPLACE] = cards.replace,
   [operations.SETTLE] = settle_only,
   [operations.ADJUST] = earning.adjust,
+  [operations.UNBLOCK] = cards.unblock,
+  [operations.LINK] = cards.link,
+  [operations.MERGE_OUT] = merging.give_up,
+  [operations.MERGE_IN] = merging.take_in,
+  [operations.BLOCK_ACCOUNT] = merging.block,
+  [operations.UNBLOCK_ACCOUNT] = merging.unblock,
 }
 
 function M.run(account, request, network)

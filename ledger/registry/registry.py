@@ -106,5 +106,13 @@ class Registry:
             raise Conflict(f"there is no such thing, or something depends on it: {error.constraint_name}") from error
         except (asyncpg.CheckViolationError, asyncpg.NumericValueOutOfRangeError) as error:
             raise Conflict(f"a value is out of its range: {error.constraint_name or error}") from error
+        except asyncpg.DataError as error:
+            raise Conflict("a value is none that can be stored") from error
+        except asyncpg.TransactionRollbackError as error:
+            # Two transactions stood in each other's way; the same again will do.
+            raise JournalDown(str(error)) from error
         except DOWN as error:
+            if isinstance(error, asyncpg.InterfaceError) and isinstance(error, ValueError):
+                # The driver's own word for a number or a text that PostgreSQL could not even be sent.
+                raise Conflict("a value is out of its range") from error
             raise JournalDown(str(error)) from error

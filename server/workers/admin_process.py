@@ -70,6 +70,7 @@ class AdminProcess:
             connections_max=settings.admin_postgres_connections_max,
             timeout_s=settings.postgres_timeout_ms / 1000,
         )
+        self.installation = RunningInstallation(link)
         self.proofs = OwnProofs(settings, secrets)
         office = Office(
             registry=self.registry,
@@ -77,7 +78,7 @@ class AdminProcess:
             keys=Keys(secrets.token_key, secrets.personal_key),
             limits=office_limits(settings),
             clock=clock,
-            installation=RunningInstallation(link, clock),
+            installation=self.installation,
             proofs=self.proofs,
         )
         self.http = AdminHttp(settings, create_app(office), link.listen_socket)
@@ -140,6 +141,7 @@ async def serve(link: ProcessLink, clock: Clock) -> None:
     try:
         await asyncio.wait({serving, stopping, *others}, return_when=asyncio.FIRST_COMPLETED)
         link.report(ProcessState.DRAINING)
+        admin.installation.close()
         admin.http.stop()
         await asyncio.wait({serving})
         await admin.stop()

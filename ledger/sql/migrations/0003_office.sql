@@ -41,6 +41,7 @@ CREATE TABLE card_batch (
 );
 ALTER TABLE card ADD COLUMN batch_id integer REFERENCES card_batch;
 ALTER TABLE card ADD COLUMN made_ms bigint NOT NULL DEFAULT (extract(epoch FROM now()) * 1000)::bigint;
+CREATE INDEX card_of_batch ON card (batch_id, status) WHERE batch_id IS NOT NULL;
 
 ALTER TABLE personal.member
     ALTER COLUMN greeting DROP NOT NULL,
@@ -184,6 +185,9 @@ CREATE TABLE office.adjustment (
 );
 CREATE INDEX adjustment_waiting ON office.adjustment (adjustment_id) WHERE state = 'waiting';
 
+-- What one account gave up comes in at one other account only, whoever asks and wherever it is decided.
+CREATE UNIQUE INDEX entry_merge_in ON entry (target) WHERE op = 48;
+
 -- Two accounts of one person becoming one: what the source gave up (a journaled entry) comes in at the target by another one.
 CREATE TABLE office.merge (
     merge_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -217,9 +221,15 @@ CREATE TABLE office.flow (
     entries bigint NOT NULL,
     receipts bigint NOT NULL,
     amount bigint NOT NULL,
+    points bigint NOT NULL,
     spent bigint NOT NULL,
     earned bigint NOT NULL,
     PRIMARY KEY (minute, store_id, network_id, op)
+);
+-- How far each gathering of figures is: the first minute (of samples: the first ms) that is not done.
+CREATE TABLE office.gathered (
+    what text PRIMARY KEY,
+    until bigint NOT NULL
 );
 CREATE TABLE office.sample (
     at_ms bigint PRIMARY KEY,
