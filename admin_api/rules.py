@@ -25,6 +25,7 @@ from ledger.rules_check import BadRules
 _WITHDRAW_BEFORE_MS = 2_000
 _YEAR_9999_MS = 253_370_764_800_000
 _BEGINNING = 2**63 - 1
+_SLIP_LINES_READ_MAX = 1_000
 
 
 class RulesFields(Asked):
@@ -48,8 +49,8 @@ class RulesFields(Asked):
     holds_max: StrictInt = Field(default=16, description="Open holds of an account.")
     greeting: StrictBool = Field(default=False, description="Registers may greet members by name.")
     slip: list[StrictStr] = Field(
-        [],
-        max_length=1_000,
+        default_factory=list,
+        max_length=_SLIP_LINES_READ_MAX,
         description="Lines such as `Balance: {available}`; one that would name nothing is left out.",
     )
 
@@ -83,7 +84,7 @@ class RulesChange(Asked):
     hold_max_ms: StrictInt | None = None
     holds_max: StrictInt | None = None
     greeting: StrictBool | None = None
-    slip: list[StrictStr] | None = Field(default=None, max_length=1_000)
+    slip: list[StrictStr] | None = Field(default=None, max_length=_SLIP_LINES_READ_MAX)
 
     def applied(self, before: Rules, valid_from_ms: int) -> Rules:
         """Return other rules with these changes, unchecked."""

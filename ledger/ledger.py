@@ -289,6 +289,7 @@ class Ledger:
                 "owner": self._owners.get(p.number, ""),
                 "trouble": p.trouble,
                 "backlog": p.backlog,
+                "lag_ms": int(p.lag_s * 1000),
             }
             for p in self._partitions
         }

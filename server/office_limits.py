@@ -22,6 +22,7 @@ def office_limits(settings: Settings) -> OfficeLimits:
         failures_max=settings.sign_in_failures_max,
         lockout_s=_seconds(settings.lockout_ms),
         body_bytes_max=settings.admin_body_bytes_max,
+        streams_max=settings.admin_streams_max,
         page_rows_max=settings.admin_page_rows_max,
         batch_cards_max=settings.card_batch_cards_max,
     )

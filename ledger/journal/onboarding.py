@@ -14,6 +14,7 @@ from ledger.journal.writer import DOWN, JournalDown
 from ledger.programme import Rules
 from ledger.registry import coalition, terminals
 from ledger.registry import rules as registered_rules
+from ledger.registry.registry import Conflict
 from ledger.registry.terminals import Credentials
 from ledger.rules_check import BadRules
 
@@ -108,7 +109,7 @@ async def onboarding(postgres_url: str) -> AsyncIterator[Onboarding]:
                 yield Onboarding(connection)
         finally:
             await connection.close()
-    except BadRules as error:
+    except (BadRules, Conflict) as error:
         raise NotOnboarded(str(error)) from error
     except asyncpg.UniqueViolationError as error:
         raise NotOnboarded(f"it exists already: {error.detail}") from error

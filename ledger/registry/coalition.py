@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from ledger.registry.registry import Row, Transaction
+from ledger.registry.registry import Row, Transaction, taken
 from ledger.registry.statements import statements
 
 
 async def add_partner(transaction: Transaction, name: str) -> int:
-    """Add a partner, a legal entity of the coalition; return its id."""
-    return int(await transaction.fetchval(statements("coalition")["add_partner"], name))
+    """Add a partner, a legal entity of the coalition; return its id. Raises Conflict."""
+    with taken(f"the name {name!r}"):
+        return int(await transaction.fetchval(statements("coalition")["add_partner"], name))
 
 
 async def add_network(transaction: Transaction, partner_id: int, name: str, currency: str) -> int:
-    """Add a partner's network with the ISO 4217 code of its money; return its id. It has no rules yet."""
-    return int(await transaction.fetchval(statements("coalition")["add_network"], partner_id, name, currency))
+    """Add a partner's network with the ISO 4217 code of its money; return its id. Raises Conflict."""
+    with taken(f"the name {name!r}"):
+        return int(await transaction.fetchval(statements("coalition")["add_network"], partner_id, name, currency))
 
 
 async def add_store(transaction: Transaction, network_id: int, name: str) -> int:
-    """Add a store to a network; return its id."""
-    return int(await transaction.fetchval(statements("coalition")["add_store"], network_id, name))
+    """Add a store to a network; return its id. Raises Conflict."""
+    with taken(f"the name {name!r}"):
+        return int(await transaction.fetchval(statements("coalition")["add_store"], network_id, name))
 
 
 async def partners(
@@ -61,18 +64,21 @@ async def stores(
 
 
 async def change_partner(transaction: Transaction, partner_id: int, *, name: str | None, active: bool | None) -> None:
-    """Rename a partner, suspend it with all that is below, or let it work again; None leaves it as it is."""
-    await transaction.execute(statements("coalition")["change_partner"], partner_id, name, active)
+    """Rename a partner, suspend it with all that is below, or let it work again; None leaves it. Raises Conflict."""
+    with taken(f"the name {name!r}"):
+        await transaction.execute(statements("coalition")["change_partner"], partner_id, name, active)
 
 
 async def change_network(transaction: Transaction, network_id: int, *, name: str | None, active: bool | None) -> None:
-    """Rename, suspend or resume a network; None leaves it as it is."""
-    await transaction.execute(statements("coalition")["change_network"], network_id, name, active)
+    """Rename, suspend or resume a network; None leaves it. Raises Conflict."""
+    with taken(f"the name {name!r}"):
+        await transaction.execute(statements("coalition")["change_network"], network_id, name, active)
 
 
 async def change_store(transaction: Transaction, store_id: int, *, name: str | None, active: bool | None) -> None:
-    """Rename, suspend or resume a store; None leaves it as it is."""
-    await transaction.execute(statements("coalition")["change_store"], store_id, name, active)
+    """Rename, suspend or resume a store; None leaves it. Raises Conflict."""
+    with taken(f"the name {name!r}"):
+        await transaction.execute(statements("coalition")["change_store"], store_id, name, active)
 
 
 async def partner_named(transaction: Transaction, name: str) -> int | None:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-from ledger.registry.registry import Row, Transaction
+from ledger.registry.registry import Row, Transaction, taken
 from ledger.registry.statements import statements
 
 _KEY_BYTES = 32
@@ -36,12 +36,13 @@ class Credentials(Protocol):
 async def add(
     transaction: Transaction, store_id: int, code: str, permitted: Iterable[int], credentials: Credentials
 ) -> int:
-    """Add a terminal with the operation codes that it may use; return its id."""
+    """Add a terminal with the operation codes that it may use; return its id. Raises Conflict."""
     kept = credentials
-    added = await transaction.fetchval(
-        statements("terminals")["add"],
-        code, store_id, sorted(set(permitted)), kept.salt, kept.iterations, kept.stored_key, kept.server_key,
-    )  # fmt: skip
+    with taken(f"the terminal code {code!r}"):
+        added = await transaction.fetchval(
+            statements("terminals")["add"],
+            code, store_id, sorted(set(permitted)), kept.salt, kept.iterations, kept.stored_key, kept.server_key,
+        )  # fmt: skip
     return int(added)
 
 
@@ -67,6 +68,11 @@ async def find(
             after, rows_max, partner_id, network_id, store_id, terminal_id, code, state,
         )
     )  # fmt: skip
+
+
+async def lock(transaction: Transaction, store_id: int) -> list[int]:
+    """Return the terminals of a store that are not revoked; nobody else changes them until the transaction ends."""
+    return [row["terminal_id"] for row in await transaction.fetch(statements("terminals")["lock"], store_id)]
 
 
 async def set_permitted(transaction: Transaction, terminal_id: int, permitted: Iterable[int]) -> bool:

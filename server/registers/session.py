@@ -124,7 +124,13 @@ class Session(asyncio.BaseProtocol):
         assert terminal is not None  # noqa: S101 - requests come after WELCOME
         request, fingerprint = event
         pending = Pending(
-            self, int(request.op), at.monotonic, reception.metrics, reception.room, reception.system_clock
+            self,
+            terminal.store_id,
+            int(request.op),
+            at.monotonic,
+            reception.metrics,
+            reception.room,
+            reception.system_clock,
         )
         reception.dispatcher.dispatch(request, fingerprint, terminal, pending, at)
 

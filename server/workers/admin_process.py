@@ -26,6 +26,7 @@ from ledger.clock import Clock, SystemClock
 from ledger.ledger import OBSERVER, Ledger
 from ledger.operator_desk import OperatorDesk
 from ledger.registry.registry import Registry
+from server.console_url import console_url
 from server.ledger_engines import ledger_engines
 from server.ledger_limits import ledger_limits
 from server.observation.logs import configure_logging
@@ -70,6 +71,7 @@ class AdminProcess:
             connections_max=settings.admin_postgres_connections_max,
             timeout_s=settings.postgres_timeout_ms / 1000,
         )
+        self.installation = RunningInstallation(link)
         self.proofs = OwnProofs(settings, secrets)
         office = Office(
             registry=self.registry,
@@ -77,8 +79,9 @@ class AdminProcess:
             keys=Keys(secrets.token_key, secrets.personal_key),
             limits=office_limits(settings),
             clock=clock,
-            installation=RunningInstallation(link, clock),
+            installation=self.installation,
             proofs=self.proofs,
+            console_url=console_url(settings),
         )
         self.http = AdminHttp(settings, create_app(office), link.listen_socket)
 
@@ -140,6 +143,7 @@ async def serve(link: ProcessLink, clock: Clock) -> None:
     try:
         await asyncio.wait({serving, stopping, *others}, return_when=asyncio.FIRST_COMPLETED)
         link.report(ProcessState.DRAINING)
+        admin.installation.close()
         admin.http.stop()
         await asyncio.wait({serving})
         await admin.stop()

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+import contextlib
+from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
-from ledger.clock import Clock
 from server.observation.metrics import added_up
 from server.workers.health_socket import ask_health
 from server.workers.process_link import ProcessLink
@@ -21,9 +21,10 @@ _HUNG: Mapping[str, Any] = {"live": False, "ready": False, "state": "hung", "dow
 class RunningInstallation:
     """Kept by a supervisor (`admin_api.office.Installation`)."""
 
-    def __init__(self, link: ProcessLink, clock: Clock) -> None:
+    def __init__(self, link: ProcessLink) -> None:
         self._link = link
-        self._clock = clock
+        self._closed = asyncio.Event()
+        self._drain_asked = False
 
     async def health(self) -> Mapping[str, Any]:
         """Ask the supervisor; one that does not answer in time is not alive."""
@@ -36,10 +37,19 @@ class RunningInstallation:
 
     def drain(self) -> None:
         """Let the supervisor end everything in an orderly way."""
-        self._link.drain_supervisor()
+        if not self._drain_asked:
+            # Asked again, it would end everything at once.
+            self._drain_asked = True
+            self._link.drain_supervisor()
 
-    async def events(self) -> AsyncIterator[dict[str, Any]]:
-        """Yield health with its moment, once a second."""
-        while True:
-            yield {"at_ms": self._clock.now_ms(), **await self.health()}
-            await asyncio.sleep(_EVENT_INTERVAL_S)
+    async def events(self) -> AsyncGenerator[Mapping[str, Any]]:
+        """Yield health about once a second, until `close`."""
+        while not self._closed.is_set():
+            yield await self.health()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_EVENT_INTERVAL_S):
+                    await self._closed.wait()
+
+    def close(self) -> None:
+        """End all events: this process ends."""
+        self._closed.set()

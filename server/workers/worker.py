@@ -28,6 +28,7 @@ from server.ledger_engines import ledger_engines
 from server.ledger_limits import ledger_limits
 from server.observation.logs import configure_logging
 from server.observation.metrics import Metrics
+from server.observation.tallies import Tallies
 from server.registers.answers import AnswerRenderer, check_programme
 from server.registers.dispatch import Dispatcher
 from server.registers.listener import Listener
@@ -165,6 +166,7 @@ class Worker:
                 **totals,
             }
         )
+        self.metrics.journal_lag(max((partition["lag_ms"] for partition in partitions.values()), default=0) / 1000)
         self.metrics.connections(self.listener.connections)
         self.metrics.flush()
 
@@ -211,8 +213,10 @@ async def serve(link: ProcessLink, clock: Clock) -> None:
     worker = Worker(link.settings, link.secrets, link.listen_socket, place, engines, clock, os.urandom)
     stopping = loop.create_task(_wait(asked_to_stop), name="stop asked")
     reporting = loop.create_task(_report_forever(worker, link), name="reports")
+    tallies = Tallies(worker.metrics, engines.postgres, clock)
+    tallying = loop.create_task(tallies.run(), name="tallies")
     starting = loop.create_task(worker.start(), name="start")
-    watched = {stopping, reporting, starting}
+    watched = {stopping, reporting, starting, tallying}
     try:
         await asyncio.wait({stopping, reporting, starting}, return_when=asyncio.FIRST_COMPLETED)
         if starting.done() and not stopping.done():
@@ -232,6 +236,7 @@ async def serve(link: ProcessLink, clock: Clock) -> None:
         if not starting.done():
             starting.cancel()
         await worker.stop()
+        await tallies.finish()
     finally:
         for task in watched:
             task.cancel()

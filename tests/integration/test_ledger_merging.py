@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from ledger.journal.statements import statement
 from ledger.ledger import Ledger
 from ledger.operations import Operation, Outcome
 from ledger.operator_desk import Undecided
@@ -311,6 +312,37 @@ async def test_a_card_taken_for_another_member_meanwhile_ends_in_one_place(rig: 
         assert (out.outcome, taken.outcome) == MERGED
         moved = replacing.outcome == Outcome.APPROVED
         assert await account_of(rig, ISSUED_CARD) == (await account_of(rig, 3) if moved else target)
+
+
+async def test_a_card_moves_only_to_the_account_that_its_own_has_become_part_of(rig: Rig) -> None:
+    """Asked of PostgreSQL itself, whatever a decision says."""
+
+    async def moves_to(card: int, account: int) -> bool:
+        async with rig.database() as connection:
+            transaction = connection.transaction()
+            await transaction.start()
+            taken = await connection.fetch(statement("change_cards"), [token_of(card)], [account], [1], [1], ["…"])
+            await transaction.rollback()
+            return bool(taken)
+
+    async with rig.ledger() as ledger:
+        desk = desk_at(ledger)
+        accounts = [await account_of(rig, card) for card in range(4)]
+        await rig.give(ledger, 0, 10)
+        assert [await moves_to(1, account) for account in accounts] == [False, True, False, False]
+        out_id = new_id()
+        await desk.merge_out(out_id, accounts[1])
+        assert [await moves_to(1, account) for account in accounts] == [False, True, False, False]
+        await desk.merge_in(new_id(), accounts[2], out_id)
+        assert [await moves_to(1, account) for account in accounts] == [False, False, True, False]
+        await lead(rig, 1, accounts[1])
+        assert [await moves_to(1, account) for account in accounts] == [False, True, True, False]
+        await lead(rig, 1, accounts[2])
+
+
+async def lead(rig: Rig, card: int, account: int) -> None:
+    async with rig.database() as connection:
+        await connection.execute("UPDATE card SET account_id = $1 WHERE token = $2", account, token_of(card))
 
 
 async def test_lots_beyond_the_bound_are_joined_and_no_point_is_lost(rig: Rig) -> None:

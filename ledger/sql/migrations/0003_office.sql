@@ -221,9 +221,15 @@ CREATE TABLE office.flow (
     entries bigint NOT NULL,
     receipts bigint NOT NULL,
     amount bigint NOT NULL,
+    points bigint NOT NULL,
     spent bigint NOT NULL,
     earned bigint NOT NULL,
     PRIMARY KEY (minute, store_id, network_id, op)
+);
+-- How far each gathering of figures is: the first minute (of samples: the first ms) that is not done.
+CREATE TABLE office.gathered (
+    what text PRIMARY KEY,
+    until bigint NOT NULL
 );
 CREATE TABLE office.sample (
     at_ms bigint PRIMARY KEY,

@@ -19,6 +19,10 @@ WHERE terminal_id > $1 AND ($3::integer IS NULL OR partner_id = $3) AND ($4::int
     AND ($7::text IS NULL OR strpos(lower(code), lower($7)) > 0) AND ($8::text IS NULL OR state = $8)
 ORDER BY terminal_id LIMIT $2
 
+-- name: lock
+-- $1 store. Returns the ids of its terminals that are not revoked, locked in this order, so that two who change several do not wait for each other.
+SELECT terminal_id FROM terminal WHERE store_id = $1 AND revoked_ms IS NULL ORDER BY terminal_id FOR UPDATE
+
 -- name: set_permitted
 -- $1 terminal, $2 operation codes. Returns true unless it is revoked.
 UPDATE terminal SET permitted = $2 WHERE terminal_id = $1 AND revoked_ms IS NULL RETURNING true
