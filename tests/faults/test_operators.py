@@ -13,8 +13,10 @@ from ledger.ledger import Ledger
 from ledger.operations import Operation, Outcome
 from ledger.operator_desk import Decided, Undecided
 from ledger.submission import Refusal
+from ledger.truth import Standing
 from tests.faults.conftest import Site
 from tests.faults.test_lost_answers import Gate, Loses
+from tests.faults.test_poison import spoil
 from tests.rigs.ledger_rig import Reply, Rig
 from tests.rigs.operator_rig import account_of, desk_at, new_id, read
 
@@ -110,3 +112,22 @@ async def test_redis_may_go_in_the_middle_of_a_merge_and_come_back_as_it_was(val
         await rig.until_on(ledger, standby=False)
         assert (await rig.insist(ledger, redeem)).body == redeemed.body
         assert await rig.available(ledger, 1) == 900
+
+
+@pytest.mark.parametrize("state", [b"", b"\xc1", b"\x00" * 13])
+async def test_a_state_that_is_none_stops_no_other_account(rig: Rig, state: bytes) -> None:
+    source, target = await account_of(rig, 3), await account_of(rig, 2)
+    async with rig.database() as connection, rig.ledger() as ledger:
+        sound = await connection.fetchval("SELECT state FROM account WHERE account_id = $1", source)
+        await spoil(connection, source, state)
+        epochs, desk, out_id = ledger.statistics.epochs, desk_at(ledger), new_id()
+        with pytest.raises(Undecided) as undecided:
+            await desk.merge_out(out_id, source)
+        assert undecided.value.refusal is Refusal.UNAVAILABLE
+        status = await rig.do(ledger, Operation.STATUS, 3, target=new_id())
+        assert status.detail[0] == Standing.UNKNOWN
+        await rig.give(ledger, 2, 10)
+        assert ledger.statistics.epochs == epochs
+        await spoil(connection, source, sound)
+        await insist(lambda: desk.merge_out(out_id, source))
+        await insist(lambda: desk.merge_in(new_id(), target, out_id))
