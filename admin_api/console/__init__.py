@@ -14,7 +14,8 @@ How a page is added:
    `.operation` write values.
 4. A form posts to a function of its own: hidden field `csrf` (macro `csrf()`), then
    `return go("/where", Flash("done", "key.of.text", {}))`. `data-confirm` on a form or button asks before it is sent;
-   without scripts it is sent at once, so what cannot be undone has a page of its own that asks. A Problem that is raised becomes a page in plain words.
+   without scripts it is sent at once, so what cannot be undone has a page of its own that asks. A Problem that is
+   raised becomes a page in plain words.
 5. Something live: an element with `id`, `data-refresh="/address"` and `data-every="5"` (s) is fetched again and again;
    the address returns the element's content as a template that extends nothing.
 6. In the main navigation: a line in `console/navigation.py`, with the permission that it needs.
