@@ -11,12 +11,12 @@ from pydantic import BaseModel
 
 from admin_api.cards import CardView
 from admin_api.deeds import Deed, do
+from admin_api.fields import Asked, Line
 from admin_api.office import Office
 from admin_api.problem import not_found
 from admin_api.reach import check_reach
 from admin_api.security.actor import Actor
 from admin_api.security.permissions import Permission
-from admin_api.values import Asked, Line
 from ledger.decision import Decider
 from ledger.operations import Operation
 from ledger.operator_desk import Decided
@@ -28,6 +28,7 @@ from ledger.submission import Refusal, Submission
 
 EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
 _NO_TERMS = (0,) * 9
+_NO_CARD = bytes(16)
 _STATUSES: tuple[Literal["active", "blocked", "closed"], ...] = ("active", "blocked", "closed")
 
 #: Why something is done; it is kept, so it holds no personal data.
@@ -161,7 +162,7 @@ async def own_state(transaction: Transaction, account: int) -> Own:
 def balance_now(office: Office, own: Own) -> BalanceView:
     """Return the balance as the decision itself measures it, with what is due to expire by now."""
     now_ms = office.clock.now_ms()
-    question = Submission(int(Operation.BALANCE), b"", b"", 0, 0, 0, b"", _NO_TERMS, 0.0, _Nobody())
+    question = Submission(int(Operation.BALANCE), b"", _NO_CARD, 0, 0, 0, b"", _NO_TERMS, 0.0, _Nobody())
     # A decline (no card was shown) tells the balance all the same.
     result, _ = _decider().decide(
         own.row["state"], positional(question, now_ms, office.programme.day(now_ms)), _NO_TERMS

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from admin_api.accounts import ReasonText, own_state
 from admin_api.deeds import Deed, do, step
+from admin_api.fields import Asked
 from admin_api.members import AccountId, personal_data
 from admin_api.office import Office
 from admin_api.problem import Problem, conflict, unavailable
@@ -22,7 +23,6 @@ from admin_api.reach import check_reach
 from admin_api.security.actor import Actor
 from admin_api.security.auditing import audited
 from admin_api.security.permissions import Permission
-from admin_api.values import Asked
 from ledger.journal.writer import JournalDown
 from ledger.operator_desk import Undecided
 from ledger.registry import members, merges
