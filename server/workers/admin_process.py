@@ -21,6 +21,7 @@ import structlog
 import uvloop
 
 from admin_api.app import create_app
+from admin_api.finishing import Finishing
 from admin_api.office import Keys, Office
 from ledger.clock import Clock, SystemClock
 from ledger.ledger import OBSERVER, Ledger
@@ -83,6 +84,7 @@ class AdminProcess:
             proofs=self.proofs,
             console_url=console_url(settings),
         )
+        self.finishing = Finishing(office)
         self.http = AdminHttp(settings, create_app(office), link.listen_socket)
 
     async def follow(self) -> None:
@@ -139,6 +141,7 @@ async def serve(link: ProcessLink, clock: Clock) -> None:
     others = [
         loop.create_task(_report_forever(admin, link), name="reports"),
         loop.create_task(admin.follow(), name="programme"),
+        loop.create_task(admin.finishing.run(), name="finishing"),
     ]
     try:
         await asyncio.wait({serving, stopping, *others}, return_when=asyncio.FIRST_COMPLETED)
