@@ -26,7 +26,7 @@ from admin_api.security.permissions import Permission
 from ledger.journal.writer import JournalDown
 from ledger.operator_desk import Undecided
 from ledger.registry import members, merges
-from ledger.registry.registry import Row, Transaction
+from ledger.registry.registry import Conflict, Row, Transaction
 from ledger.registry.secrecy import Unreadable
 
 log = structlog.get_logger(subject="merges")
@@ -182,7 +182,7 @@ async def finish_merges(office: Office, *, grace_ms: int = _GRACE_MS) -> int:
     for row in rows:
         try:
             await _finish(office, _SYSTEM, row)
-        except (Problem, Undecided, JournalDown) as error:
+        except (Problem, Undecided, Conflict, JournalDown) as error:
             log.warning("merge not ended", source=row["source"], target=row["target"], reason=str(error))
         else:
             ended += 1

@@ -7,12 +7,15 @@ import ipaddress
 from server.settings import Settings
 
 
-def console_url(settings: Settings) -> str:
-    """Return `admin_url`, or what follows from address and port: good enough for whoever sits at this machine."""
+def console_url(settings: Settings, port: int | None = None) -> str:
+    """Return `admin_url`, or what follows from address and port: good enough for whoever sits at this machine.
+
+    `port` is the one that is bound, where the setting says that any may be.
+    """
     if settings.admin_url is not None:
         return settings.admin_url.rstrip("/")
     scheme = "http" if settings.admin_tls_cert_file is None else "https"
-    return f"{scheme}://{_reachable(settings.admin_host)}:{settings.admin_port}"
+    return f"{scheme}://{_reachable(settings.admin_host)}:{port or settings.admin_port}"
 
 
 def _reachable(host: str) -> str:
