@@ -152,6 +152,10 @@ async def _join_people(office: Office, actor: Actor, transaction: Transaction, s
             made = members.Change(now_ms, actor.name, None, ["merged"], before)
             await members.note_change(transaction, target, made)
             await members.move_lookups(transaction, source, target)
+        else:
+            # Who wanted to be forgotten is the same person.
+            await members.erase(transaction, source, now_ms)
+    await members.end_tokens(transaction, source)
     await members.remove(transaction, source)
     await audited(
         office, actor, transaction, "member.merge", f"member:{target}", account=target, detail={"source": source}

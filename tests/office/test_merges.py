@@ -152,3 +152,16 @@ async def test_the_process_goes_on_with_what_was_left_unfinished(
 class Later(SystemClock):
     def now_ms(self) -> int:
         return super().now_ms() + 60_000
+
+
+async def test_what_is_merged_into_somebody_who_was_erased_is_forgotten_as_well(rig: OfficeRig) -> None:
+    source, target = await two_accounts(rig)
+    async with rig.client() as client:
+        await client.patch(f"/v1/members/{source}", json={"version": 1, "given_name": "Ann"})
+        await posted(client, f"/v1/members/{target}/erase")
+        await posted(client, f"/v1/accounts/{target}/merge", {"source": source, "reason": WHY})
+        assert (await client.get(f"/v1/members/{target}")).json()["member"]["given_name"] is None
+        assert (await posted(client, "/v1/members/search", {"text": "Oldname"}))["items"] == []
+    async with rig.registry.reading() as transaction:
+        kept = await transaction.fetchval("SELECT count(*) FROM personal.change WHERE before IS NOT NULL")
+    assert kept == 0
