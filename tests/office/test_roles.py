@@ -16,9 +16,9 @@ from admin_api.app import create_app
 from admin_api.office import OfficeLimits
 from admin_api.security.permissions import Role
 from admin_api.security.sessions import csrf_of, session_of
-from ledger.registry import member_tokens, users
+from ledger.registry import users
 from tests.rigs.office_rig import EVERYTHING, OfficeRig
-from tests.rigs.people import invited, session_cookie
+from tests.rigs.people import invited, member_token, session_cookie
 
 CALLERS = ("nobody", "owner", "operator", "marketer", "auditor", "partner", "program", "member")
 # A program has a token with all permissions; the others but the member have sessions.
@@ -137,8 +137,8 @@ GET    /static                                                           x x x x
 GET    /sign-in                                                          x x x x x x x x
 POST   /sign-in                                                          x x x x x x x x
 POST   /sign-out                                                         . x x x x x . .
-GET    /welcome/{token}                                                  x x x x x x x x
-POST   /welcome/{token}                                                  x x x x x x x x
+GET    /invitation/{token}                                               x x x x x x x x
+POST   /invitation/{token}                                               x x x x x x x x
 POST   /preferences                                                      x x x x x x x x
 GET    /                                                                 . x x x x x . .
 GET    /dashboard/now                                                    . x x x x x . .
@@ -220,12 +220,7 @@ async def headers_of(rig: OfficeRig, caller: str, user_id: int) -> dict[str, str
     if caller == "program":
         return {"authorization": f"Bearer {await rig.token(EVERYTHING)}"}
     if caller == "member":
-        now_ms = rig.clock.now_ms()
-        async with rig.registry.writing() as transaction:
-            token = await member_tokens.add(
-                transaction, account=rig.cards[0].account, created_by="system", now_ms=now_ms, expires_ms=now_ms + 10**7
-            )
-        return {"authorization": f"Bearer {token}"}
+        return {"authorization": f"Bearer {await member_token(rig)}"}
     secret = await session_cookie(rig, user_id)
     session = await session_of(rig.office, secret)
     assert session is not None
