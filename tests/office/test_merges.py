@@ -120,6 +120,8 @@ async def test_an_account_without_a_member_takes_the_others(rig: OfficeRig) -> N
     async with rig.client() as client:
         await posted(client, f"/v1/accounts/{target}/merge", {"source": source, "reason": WHY})
         assert (await client.get(f"/v1/members/{target}")).json()["member"]["given_name"] == "Anna"
+        await posted(client, "/v1/members", {"personal": {}, "account_id": source}, 409)
+        await posted(client, "/v1/members", {"personal": {}, "account_id": 999}, 404)
 
 
 async def test_erasing_after_a_merge_forgets_what_came_with_it(rig: OfficeRig) -> None:
