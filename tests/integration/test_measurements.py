@@ -6,7 +6,7 @@ from pathlib import Path
 
 from protocol.codes import Outcome
 from tests.conftest import SMALL
-from tests.measurements import hot_card, recovery
+from tests.measurements import hot_card, moving_in, recovery
 from tests.measurements.allocation_counter import AllocationCounter
 from tests.measurements.hot_card import POINT
 from tests.measurements.lean_register import Tally
@@ -68,3 +68,9 @@ def test_allocations_are_counted_one_by_one() -> None:
     after = counter.count
     kept.extend(object() for _ in range(50))
     assert counter.count == after
+
+
+def test_a_small_chain_moves_in_and_its_totals_agree(own_folder: Path) -> None:
+    found = moving_in.measure(own_folder, 50, again=True)
+    assert found["faults"] == []
+    assert found.keys() >= {"members", "cards", "balances", "balances_again", "total_s"}
