@@ -9,9 +9,26 @@ from fastapi.exception_handlers import http_exception_handler
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import Match, Mount
+from starlette.types import Scope
 
 from admin_api import health
-from admin_api.api import audit, figures, member_tokens, sign_in, tokens, users
+from admin_api.api import (
+    accounts,
+    audit,
+    cards,
+    coalition,
+    figures,
+    me,
+    member_tokens,
+    members,
+    operations,
+    rules,
+    sign_in,
+    terminals,
+    tokens,
+    users,
+)
 from admin_api.console.app import create_console
 from admin_api.office import Office
 from admin_api.openapi import describe
@@ -44,17 +61,23 @@ def create_app(office: Office) -> FastAPI:
     app.state.office = office
     app.include_router(health.router(office.installation))
     # Among routes that match the same path the first one wins, so literal paths come before those with parameters.
-    app.include_router(sign_in.router)
-    app.include_router(users.router)
-    app.include_router(tokens.router)
-    app.include_router(member_tokens.router)
-    app.include_router(audit.router)
-    app.include_router(figures.router)
+    for subject in (sign_in, users, tokens, member_tokens, coalition, terminals, rules, members, cards, accounts, me,
+                    figures, operations, audit):  # fmt: skip
+        app.include_router(subject.router)
     # Takes whatever none of the routes above has taken.
-    app.mount("/", create_console(office))
+    app.router.routes.append(_Pages("/", create_console(office)))
     _answer_problems(app)
     _protect(app, office)
     return app
+
+
+class _Pages(Mount):
+    """The console, for every path but those of the interface: there a wrong method is told from a wrong path."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        if f"{scope['path']}/".startswith("/v1/"):
+            return Match.NONE, {}
+        return super().matches(scope)
 
 
 def _protect(app: FastAPI, office: Office) -> None:
@@ -83,7 +106,7 @@ def _answer_problems(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> Response:
-        if not request.url.path.startswith("/v1/"):
+        if not f"{request.url.path}/".startswith("/v1/"):
             return await http_exception_handler(request, error)
         title = HTTPStatus(error.status_code).phrase
         problem = Problem(error.status_code, _KINDS.get(error.status_code, "http"), title, str(error.detail))

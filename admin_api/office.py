@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -51,6 +51,9 @@ class OfficeLimits:
     #: So many addresses and so many actors are remembered at most for counting their requests.
     callers_max: int = 10_000
     body_bytes_max: int = 1_048_576
+    #: Streams of live figures open at once, and how long one lasts until its reader must connect again.
+    streams_max: int = 32
+    stream_s: int = 300
     page_rows_max: int = 200
     batch_cards_max: int = 100_000
 
@@ -71,8 +74,8 @@ class Installation(Process, Protocol):
     def drain(self) -> None:
         """Stop serving in an orderly way: registers are told to go, the process ends."""
 
-    def events(self) -> AsyncIterator[dict[str, Any]]:
-        """Yield the live figures of all workers, about once a second."""
+    def events(self) -> AsyncGenerator[Mapping[str, Any]]:
+        """Yield what `health` tells about once a second, until this process ends."""
 
 
 @dataclass(frozen=True, slots=True)

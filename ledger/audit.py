@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ledger.entries import next_link, seal
 from ledger.hot_store import pack, unpack
 from ledger.operations import Operation
-from ledger.states import RING_MAX, State
+from ledger.states import BLOCKED, CLOSED, OPEN, RING_MAX, State
 
 Entry = Mapping[str, Any]
 
 _ENDS_HOLD = frozenset({Operation.CAPTURE, Operation.RELEASE, Operation.EXPIRE_HOLD, Operation.REVERSE})
+_STATUS_BY = {
+    Operation.BLOCK_ACCOUNT: BLOCKED,
+    Operation.UNBLOCK_ACCOUNT: OPEN,
+    Operation.MERGE_OUT: CLOSED,
+}
+_MERGES = frozenset({Operation.MERGE_OUT, Operation.MERGE_IN})
 _DAY_MS = 86_400_000
 _NEVER_DAY = 2**32
 _NEVER_MS = _NEVER_DAY * _DAY_MS
@@ -29,8 +36,28 @@ class BadRow(Exception):  # noqa: N818 - it is a finding
         self.seq = seq
 
 
+@dataclass(frozen=True, slots=True)
+class Merge:
+    """One half of two accounts becoming one: what a MERGE_OUT took out, or what a MERGE_IN put in.
+
+    `lots` are points by first and last day, `cards` statuses by token, `out_id` the request of the MERGE_OUT.
+    """
+
+    account: int
+    seq: int
+    out_id: bytes
+    lots: Mapping[tuple[int, int], int]
+    owed: int
+    cards: Mapping[bytes, int]
+
+    @property
+    def points(self) -> int:
+        """Return all points, in minor units."""
+        return sum(self.lots.values())
+
+
 class AccountAudit:
-    """The running totals of one account, entry by entry."""
+    """The running totals of one account, entry by entry; `given` and `taken` are its merges."""
 
     def __init__(self, account: int, seal_key: bytes) -> None:
         self.account = account
@@ -41,6 +68,12 @@ class AccountAudit:
         self.owed = 0
         self.lots: dict[tuple[int, int], list[int]] = {}
         self.state = State(account)
+        self.status = OPEN
+        self.given: Merge | None = None
+        self.taken: list[Merge] = []
+        #: Whether cards still lead here after everything was given up.
+        self.cards_left = False
+        self._cards: dict[bytes, int] = {}
         self._holds: dict[bytes, list[Any]] = {}
         self._ring: deque[bytes] = deque(maxlen=RING_MAX)
         self._requests = 0
@@ -50,11 +83,15 @@ class AccountAudit:
         """Take the next entry. Raises BadRow."""
         if entry["seq"] != self.seq + 1:
             raise BadRow(self.account, entry["seq"], f"follows entry {self.seq}: the journal has a gap")
+        if self.status == CLOSED:
+            raise BadRow(self.account, entry["seq"], "follows the entry that closed the account")
         self.seq = entry["seq"]
         self._check_sums(entry)
         moves = self._moves(entry)
         self._move(entry, moves)
         self._remember(entry, moves)
+        self._follow_cards(entry, moves)
+        self.status = _STATUS_BY.get(entry["op"], self.status)
         self.link = next_link(self.link, _linked(entry, moves))
         self._expect("link", self.link, entry["link"])
         sealed = (
@@ -81,6 +118,11 @@ class AccountAudit:
         self._check_state(self.state)
         self._check_due(head["due_ms"])
         cards = {row[:-1]: row[-1] for row in head["cards"]}
+        if self.given is not None:
+            # Its cards lead here until the other account has taken them in.
+            self.cards_left = bool(cards)
+            self._expect("the cards of the closed account", self.given.cards if cards else {}, cards)
+            return
         # A card that was issued and never used may have moved on to replace a lost one; the account keeps its name.
         kept = {token: status for token, status in self.state.tokens.items() if status or token in cards}
         self._expect("the account's cards", kept, cards)
@@ -99,14 +141,18 @@ class AccountAudit:
 
     def _check_state(self, state: State) -> None:
         self._expect("the state's account", self.account, state.account)
-        self._expect("the state's status", 0, state.status)
+        self._expect("the state's status", self.status, state.status)
         for name in _TOTALS:
             self._expect(f"the state's {name}", getattr(self, name), getattr(state, name))
         lots = {(start, until): [free, held] for start, until, free, held in state.lots}
         self._expect("the state's lots", {lot: points for lot, points in self.lots.items() if points != [0, 0]}, lots)
         self._expect("the state's holds", list(self._holds.values()), [hold[:4] for hold in state.holds])
         self._expect("the requests that the state remembers", list(self._ring), state.ring)
-        self._expect("whether the state forgot any", int(self._requests > RING_MAX), state.forgot)
+        self._expect("whether the state forgot any", int(self._requests > RING_MAX or bool(self.taken)), state.forgot)
+        if self.status == CLOSED:
+            self._expect("the cards in the closed account's state", {}, state.tokens)
+        known = {token: state.tokens.get(token) for token in self._cards}
+        self._expect("the cards that the journal names, in the state", self._cards, known)
 
     def _check_due(self, due_ms: int | None) -> None:
         """Compare with the first hold and lot to run out; how far a lot's day is from UTC is not known here."""
@@ -127,6 +173,32 @@ class AccountAudit:
             self._holds[request_id] = [request_id, entry["until_ms"], entry["amount"], alloc]
         elif entry["op"] in _ENDS_HOLD:
             self._holds.pop(entry["target"], None)
+
+    def _follow_cards(self, entry: Entry, moves: Sequence[int]) -> None:
+        if entry["cards"] is None and entry["op"] not in _MERGES:
+            return
+        flat = _cards(entry["cards"])
+        if not isinstance(flat, list) or len(flat) % 2:
+            raise BadRow(self.account, self.seq, "the changes of cards cannot be read")
+        cards = dict(zip(flat[::2], flat[1::2], strict=True))
+        if entry["op"] == Operation.MERGE_OUT:
+            self._expect(
+                "the cards that are given up", self._cards, {t: s for t, s in cards.items() if t in self._cards}
+            )
+            for name in _TOTALS[1:]:
+                self._expect(f"{name} of the closed account", 0, getattr(self, name))
+            self._cards = {}
+            self.given = self._merge(entry["request_id"], entry, moves, cards, -1)
+            return
+        self._cards |= cards
+        if entry["op"] == Operation.MERGE_IN:
+            self.taken.append(self._merge(entry["target"], entry, moves, cards, 1))
+
+    def _merge(
+        self, out_id: bytes | None, entry: Entry, moves: Sequence[int], cards: Mapping[bytes, int], sign: int
+    ) -> Merge:
+        lots = {(moves[i], moves[i + 1]): sign * moves[i + 2] for i in range(0, len(moves), 4)}
+        return Merge(self.account, self.seq, out_id or b"", lots, sign * entry["owed"], cards)
 
     def _check_sums(self, entry: Entry) -> None:
         self.balance += entry["points"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -222,22 +222,34 @@ class Committer:
         if not request_ids:
             return
         stored = await self._services.reader.stored(request_ids)
+        merged = await self._merged(groups, stored)
         self.expect_lease()
         for group in groups:
             lookups, group.lookups = group.lookups, []
             for submission, result in lookups:
                 found = stored.get(submission.request_id)
                 if found is not None:
-                    self._replay(submission, found)
+                    self._replay(submission, found, merged)
                 elif result is not None and not self._waiting_room.distrusts(submission.account):
                     self.answer_plain(submission, result)
                 else:
                     self._books.end(submission)
                     self._again(submission)
 
-    def _replay(self, submission: Submission, stored: Stored) -> None:
+    async def _merged(self, groups: list[Group], stored: Mapping[bytes, Stored]) -> Mapping[int, int]:
+        """Return what accounts have become part of, where something is journaled for another than is asked for."""
+        differing: set[int] = set()
+        for group in groups:
+            for submission, _ in group.lookups:
+                found = stored.get(submission.request_id)
+                if found is not None and found.account != submission.account:
+                    differing |= {found.account, submission.account}
+        return await self._services.reader.merged_into(list(differing)) if differing else {}
+
+    def _replay(self, submission: Submission, stored: Stored, merged: Mapping[int, int]) -> None:
         same = stored.fingerprint is None or stored.fingerprint == submission.fingerprint
-        if same and stored.account == submission.account:
+        account, asked = stored.account, submission.account
+        if same and merged.get(account, account) == merged.get(asked, asked):
             self._services.statistics.replayed()
             self.answer(submission, stored.answer, replayed=True)
         else:

@@ -11,12 +11,16 @@ from ledger.hot_store import pack, unpack
 
 #: Requests that the ring remembers (ledger/lua/entry.lua).
 RING_MAX = 8
+#: What an account's status says.
+OPEN, BLOCKED, CLOSED = range(3)
 
 # Bytes of each number by form: small, holding, large.
 _SMALL, _HOLDING, _LARGE = range(3)
 _SMALL_HEADER = (1, 6, 5, 1, 4, 4, 4, 1, 3, 4, 4, 1, 3, 2)
 _HEADERS = (_SMALL_HEADER, _SMALL_HEADER, (1, 6, 5, 1, 7, 7, 7, 1, 3, 7, 4, 1, 3, 2))
 _LOTS = ((3, 3, 4, 1), (3, 3, 4, 4), (3, 3, 7, 7))
+# The status stands behind form, account and seq.
+_STATUS_AT = sum(_SMALL_HEADER[:3])
 _SMALL_END, _HELD_END = 2**32, 256
 _ID_BYTES = 16
 _TOKEN_BYTES = 17
@@ -31,7 +35,8 @@ class State:
 
     `status` is 0 active, 1 blocked, 2 closed; `lots` are sorted by their last day; `holds` are lists of id, until_ms,
     amount, alloc, day and partner; `tokens` are cards of 16 bytes with their status; `ring` is the requests remembered,
-    newest last, and `forgot` 1 once it has forgotten one; `day` is the day whose redemptions are counted.
+    newest last, and `forgot` 1 once it has forgotten one, or taken in another account;
+    `day` is the day whose redemptions are counted.
     """
 
     account: int
@@ -94,6 +99,11 @@ class State:
             [packed[at : at + _ID_BYTES] for at in range(ring_at, tokens_at, _ID_BYTES)],
             forgot, day, day_points, day_count,
         )  # fmt: skip
+
+
+def is_closed(packed: bytes) -> bool:
+    """Return whether a packed state is that of an account that has become part of another one."""
+    return packed[_STATUS_AT] == CLOSED
 
 
 def first_state(account: int, tokens: Iterable[tuple[bytes, int]]) -> bytes:

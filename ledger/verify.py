@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from ledger.audit import AccountAudit, BadRow
 from ledger.hot_store import Decided, HotStore
 from ledger.journal.scan import Part, Scan, links_at
+from ledger.merge_audit import MergeAudit
 
 _ACCOUNTS_AT_ONCE = 2_000
 #: A running server journals within milliseconds what Redis already shows, so a difference must last to be one.
@@ -19,7 +20,8 @@ _SETTLE_TRIES, _SETTLE_S = 20, 0.1
 class Verified:
     """What was looked at; points are minor units.
 
-    Of a partition that is decided without Redis, or that Redis has lost, there is nothing to compare.
+    Of a partition that is decided without Redis, or that Redis has lost, there is nothing to compare. `merging` are
+    points that one account has given up and another one has not taken in yet; they are in no balance.
     """
 
     accounts: int = 0
@@ -29,6 +31,7 @@ class Verified:
     balance: int = 0
     held: int = 0
     owed: int = 0
+    merging: int = 0
 
 
 Progress = Callable[[int, int], None]
@@ -42,21 +45,23 @@ async def verify(postgres_url: str, hot_store: HotStore | None, seal_key: bytes,
     """
     verified = Verified()
     not_in_redis: set[int] = set()
+    merges = MergeAudit()
     scan = await Scan.open(postgres_url)
     try:
         total, partitions = await scan.count(), await scan.partitions()
         async for part in scan.parts(_ACCOUNTS_AT_ONCE):
-            audits = await _audit(part, seal_key, verified)
+            audits = await _audit(part, seal_key, verified, merges)
             if hot_store is not None and partitions:
                 not_in_redis |= await _compare_hot(postgres_url, hot_store, partitions, audits, verified)
             progress(verified.accounts, total)
     finally:
         await scan.close()
     verified.partitions_not_in_redis = len(not_in_redis)
+    verified.merging = merges.finish()
     return verified
 
 
-async def _audit(part: Part, seal_key: bytes, verified: Verified) -> dict[int, AccountAudit]:
+async def _audit(part: Part, seal_key: bytes, verified: Verified, merges: MergeAudit) -> dict[int, AccountAudit]:
     audits = {row["account_id"]: AccountAudit(row["account_id"], seal_key) for row in part.accounts}
     async for entry in part.entries:
         audit = audits.get(entry["account_id"])
@@ -67,6 +72,7 @@ async def _audit(part: Part, seal_key: bytes, verified: Verified) -> dict[int, A
     for row in part.accounts:
         audit = audits[row["account_id"]]
         audit.check_head(row)
+        merges.add(audit)
         verified.accounts += 1
         verified.balance += audit.balance
         verified.held += audit.held

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
+from admin_api.fields import Asked, BigId, BodyBigId
 from admin_api.idempotency import IdempotencyKey, Reply, once_in_registry
 from admin_api.office import Office
 from admin_api.problem import PROBLEMS, forbidden, invalid, not_found
@@ -15,7 +16,6 @@ from admin_api.security.actor import Actor
 from admin_api.security.auditing import audited
 from admin_api.security.authentication import InOffice, acting
 from admin_api.security.permissions import Permission
-from admin_api.values import Asked, BigId, PathBigId
 from ledger.registry import member_tokens
 
 router = APIRouter(prefix="/v1/member-tokens", tags=["member tokens"], responses=PROBLEMS)
@@ -26,7 +26,7 @@ _Acting = Annotated[Actor, Depends(acting(Permission.MEMBER_TOKENS_WRITE))]
 class MemberTokenAsked(Asked):
     """A token to be made for a member whom the site or the app has recognised."""
 
-    account_id: BigId
+    account_id: BodyBigId
     seconds: int = Field(ge=1, le=31_622_400, description="Until it expires; the installation has a bound.")
 
 
@@ -49,7 +49,7 @@ async def post(office: InOffice, actor: _Acting, key: IdempotencyKey, asked: Mem
 
 
 @router.delete("/{account_id}", status_code=204, summary="End all tokens of a member.")
-async def delete(office: InOffice, actor: _Acting, account_id: PathBigId) -> Response:
+async def delete(office: InOffice, actor: _Acting, account_id: BigId) -> Response:
     """End all tokens of an account, as when the member signs out everywhere; doing so again changes nothing."""
     await end_member_tokens(office, actor, account_id)
     return Response(status_code=204)

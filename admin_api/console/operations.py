@@ -32,7 +32,7 @@ async def live(visitor: Operator, office: InOffice) -> Response:
 
 
 async def _state(visitor: Visitor, office: Office) -> dict[str, Any]:
-    health = dict(office.installation.health())
+    health = dict(await office.installation.health())
     shown = []
     if visitor.may(Permission.FIGURES_READ):
         shown = tiles(visitor.words, await figures.now(office, seen(visitor)))

@@ -72,11 +72,15 @@ class Reader:
         return {r["request_id"]: Stored(r["account_id"], r["op"], r["fingerprint"], r["answer"]) for r in rows}
 
     async def families(self, request_ids: Sequence[bytes]) -> dict[bytes, list[asyncpg.Record]]:
-        """Return each journaled request with all entries that target it, directly or not, oldest first."""
+        """Return each journaled request and behind it all entries that target it, directly or not."""
         families: dict[bytes, list[asyncpg.Record]] = {}
         for row in await self._fetch("family", request_ids):
             families.setdefault(row["original"], []).append(row)
         return families
+
+    async def merged_into(self, accounts: Sequence[int]) -> dict[int, int]:
+        """Return the account that each of those that were merged has become part of in the end."""
+        return {row["account_id"]: row["reached"] for row in await self._fetch("merged_into", accounts)}
 
     async def cards(self, tokens: Sequence[bytes]) -> dict[bytes, CardRow]:
         """Return where the tokens lead."""
@@ -105,12 +109,10 @@ class Reader:
         rows = await self._fetch("terminal_spent", terminal_id, day)
         return int(rows[0]["spent"]) if rows else 0
 
-    async def terminal(self, code: str) -> Terminal | None:
-        """Return a terminal with its credentials and permissions, or None."""
-        rows = await self._fetch("terminal_by_code", code)
-        if not rows:
-            return None
-        return Terminal(**{**dict(rows[0]), "permitted": frozenset(rows[0]["permitted"])})
+    async def terminals(self, codes: Sequence[str]) -> dict[str, Terminal]:
+        """Return those of the terminals that exist, with credentials and permissions, by their codes."""
+        rows = await self._fetch("terminals_by_code", codes)
+        return {row["code"]: Terminal(**{**dict(row), "permitted": frozenset(row["permitted"])}) for row in rows}
 
     async def programme(self) -> Programme:
         """Return a consistent snapshot of all networks and their rules."""

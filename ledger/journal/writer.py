@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import asyncpg
@@ -15,6 +15,9 @@ from ledger.journal.statements import statement
 #: First key of the advisory locks that partitions are owned by; the second is the partition.
 LOCK_CLASS = 7411
 _ENTRY_REQUEST_INDEX = "entry_request"
+_MERGE_IN_INDEX = "entry_merge_in"
+_MERGE_IN = 48
+_OP, _REQUEST_ID, _TARGET = 3, 4, 18
 _ENTRY_COLUMNS = 30
 _DEADLOCKS_MAX = 5
 
@@ -219,7 +222,8 @@ class Writer:
         decided to be, because once the mark is committed nobody who comes after a crash could tell any more.
 
         Vetoed are: an account whose head is not the named predecessor, an entry whose request id is journaled already,
-        a card that by now belongs elsewhere. Raises Fenced (nothing was journaled) and JournalDown (unknown).
+        a MERGE_IN of what is taken in already, a card that by now belongs elsewhere. Raises Fenced (nothing was
+        journaled) and JournalDown (unknown).
         """
         vetoed: set[int] = set()
         deadlocks = 0
@@ -228,10 +232,9 @@ class Writer:
                 try:
                     return vetoed | await self._try(batch.without(vetoed))
                 except asyncpg.UniqueViolationError as error:
-                    if error.constraint_name != _ENTRY_REQUEST_INDEX:
+                    conflicting = await self._conflicting(error.constraint_name, batch.without(vetoed).entries)
+                    if not conflicting:
                         raise
-                    conflicting = await self._conflicting(batch.without(vetoed).entries)
-                    assert conflicting, "a unique violation without an entry that has the request id"  # noqa: S101
                     await forget(conflicting)
                     vetoed |= conflicting
                 except _CardsTakenElsewhere as taken:
@@ -277,17 +280,23 @@ class Writer:
             raise Fenced
         return set() if len(taken) == len(batch.accounts) else batch.accounts.keys() - set(taken)
 
-    async def _conflicting(self, entries: Sequence[Row]) -> set[int]:
-        """Return the accounts of entries whose request id is journaled already, or stands twice in the batch."""
-        request_ids = [row[4] for row in entries if row[4] is not None]
-        rows = await self._connection.fetch(statement("find_requests"), request_ids, timeout=self._timeout_s)
-        known = {row["request_id"] for row in rows}
+    async def _conflicting(self, index: str | None, entries: Sequence[Row]) -> set[int]:
+        """Return the accounts of entries that a unique index refuses: for what is journaled, or stands twice here."""
+        if index == _ENTRY_REQUEST_INDEX:
+            keys = [(row[0], row[_REQUEST_ID]) for row in entries if row[_REQUEST_ID] is not None]
+            name, column = "find_requests", "request_id"
+        elif index == _MERGE_IN_INDEX:
+            keys = [(row[0], row[_TARGET]) for row in entries if row[_OP] == _MERGE_IN]
+            name, column = "find_merges", "target"
+        else:
+            return set()
+        rows = await self._connection.fetch(statement(name), [key for _, key in keys], timeout=self._timeout_s)
+        known = {row[column] for row in rows}
         conflicting = set()
-        for row in entries:
-            if row[4] is not None:
-                if row[4] in known:
-                    conflicting.add(row[0])
-                known.add(row[4])
+        for account, key in keys:
+            if key in known:
+                conflicting.add(account)
+            known.add(key)
         return conflicting
 
     async def _change_cards(self, cards: Sequence[CardChange]) -> None:
@@ -297,8 +306,7 @@ class Writer:
         late = {change.account for change in cards if owners[change.token] != change.account}
         if late:
             raise _CardsTakenElsewhere(late)
-        # The last word of a batch on a card counts; ON CONFLICT cannot touch a row twice.
-        last = {change.token: change for change in cards}
+        last = last_words(cards)
         rows = [(c.token, c.account, c.status, c.kind, c.masked) for c in last.values()]
         taken = await self._connection.fetch(statement("change_cards"), *_columns(rows, 5), timeout=self._timeout_s)
         missing = last.keys() - {row["token"] for row in taken}
@@ -311,6 +319,19 @@ class Writer:
             sums[terminal, day] = sums.get((terminal, day), 0) + points
         rows = [(terminal, day, points) for (terminal, day), points in sorted(sums.items())]
         await self._connection.execute(statement("add_terminal_days"), *_columns(rows, 3), timeout=self._timeout_s)
+
+
+def last_words(cards: Iterable[CardChange]) -> dict[bytes, CardChange]:
+    """Return by token the last change of each card, since ON CONFLICT cannot touch a row twice.
+
+    What kind of card it is and how it is shown only the change says by which it came.
+    """
+    last: dict[bytes, CardChange] = {}
+    for change in cards:
+        before = last.get(change.token)
+        named = change if before is None or change.kind else replace(change, kind=before.kind, masked=before.masked)
+        last[change.token] = named
+    return last
 
 
 def _columns(rows: Iterable[Row], width: int) -> list[tuple[Any, ...]]:

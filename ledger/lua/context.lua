@@ -1,4 +1,5 @@
--- Positions in the array that tells what the journal knows of the target of a REFUND, REVERSE, CAPTURE or RELEASE.
+-- Positions in the array that tells what the journal knows of the target of a REFUND, REVERSE, CAPTURE, RELEASE or MERGE_IN,
+-- and of the cards of an account that a MERGE_OUT empties. An account and those merged into it count as one.
 -- Arguments: none. Result: a table of named positions.
 --
 -- "Net" values are summed over the target and every entry that targets it, transitively. FATE is REVERSE as soon as
@@ -21,6 +22,7 @@ local M = {
   RATE_BP = 14,
   DAY = 15, -- day on which the target's spending was counted (of a CAPTURE: its HOLD's day), false when unknown
   NET_EXPIRED = 16, -- flat quads like NET_MOVES of the EXPIRE_LOTS entries alone, false when there are none
+  CARDS = 17, -- MERGE_IN: what the target took, flat {token16, status}; MERGE_OUT: {token16} that lead elsewhere by now
 }
 
 return M

@@ -1,8 +1,9 @@
--- Points that come in: EARN, and what SALE and ADJUST share with it.
+-- Points that come in: EARN and ADJUST, and what SALE and MERGE_IN share with them.
 -- earned_on(request, terms, base_max): result: points earned on the eligible part of at most base_max.
 -- credit(account, request, points, moves): puts points into the lot of the request's days after what is owed is paid.
 --   Result: points of owed paid, not yet taken off account.owed.
 -- make_room(account, request, entries): joins two neighbouring lots by an entry of its own when the lots are full.
+-- thin(account, request, entries): joins lots by one entry until there are no more than may be.
 -- earn(account, request, terms), adjust(account, request): arguments: state, request; result: the decision's result.
 local M = {}
 local MAX = arithmetic.MAX
@@ -30,10 +31,22 @@ function M.make_room(account, request, entries)
     if not index then
       return
     end
-    local later, free = index + 4, all[index + 2]
-    local moves = { all[index], all[index + 1], -free, 0, all[later], all[later + 1], free, 0 }
-    all[later + 2] = all[later + 2] + free
-    lots.remove(all, index)
+    local moves = {}
+    lots.join(all, index, moves)
+    entry.append(account, entries, request, operations.EXPIRE_LOTS, false, false, 0, 0, 0, moves)
+  end
+end
+
+function M.thin(account, request, entries)
+  local all, moves = account.lots, {}
+  while #all > lots.MAX * 4 do
+    local index = lots.joinable(all, request.today)
+    if not index then
+      break
+    end
+    lots.join(all, index, moves)
+  end
+  if #moves > 0 then
     entry.append(account, entries, request, operations.EXPIRE_LOTS, false, false, 0, 0, 0, moves)
   end
 end
@@ -89,6 +102,9 @@ end
 function M.adjust(account, request)
   if not request.permitted then
     return result.declined(account, request, outcomes.NOT_PERMITTED)
+  end
+  if account.status == state.CLOSED then
+    return result.declined(account, request, outcomes.ACCOUNT_BLOCKED)
   end
   local points = request.points
   local available, held, pending, _, _, due = balance.measure(account, request.now_ms, request.today)

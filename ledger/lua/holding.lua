@@ -1,14 +1,20 @@
 -- CAPTURE and RELEASE: how a hold ends by a request.
 -- capture(account, request), release(account, request): arguments: state, request; result: the decision's result.
+-- A hold is its partner's; an operator, who has partner 0, may release any.
 -- A hold that is no longer in the state is looked up by the journal (context), for the sake of a truthful decline only.
 local M = {}
 local FOUND, OP, PARTNER, FATE = context.FOUND, context.OP, context.PARTNER, context.FATE
+local OPERATOR = 0
+
+local function others(partner, request)
+  return partner ~= request.partner and request.partner ~= OPERATOR
+end
 
 -- Why a hold that is not in the state cannot be ended, by the order of precedence.
 local function missing_hold(account, request)
   local known = request.context
   local found = known[FOUND]
-  if found ~= 0 and known[PARTNER] ~= request.partner then
+  if found ~= 0 and others(known[PARTNER], request) then
     return outcomes.NOT_PERMITTED
   end
   local declined = gate.owner(account, request)
@@ -43,7 +49,7 @@ local function open_hold(account, request)
     end
     return nil, result.declined(account, request, missing_hold(account, request))
   end
-  if hold[6] ~= request.partner then
+  if others(hold[6], request) then
     return nil, result.declined(account, request, outcomes.NOT_PERMITTED)
   end
   local declined = gate.owner(account, request)

@@ -7,8 +7,10 @@
 -- draw(lots, points, today, alloc): takes spendable points, soonest-expiring first; alloc false spends them, a table gets
 --   {from, until, points} and the points are held instead. The caller has checked that they are there. Result: the moves.
 -- add(lots, from, until, points, moves): puts points in; when the lots are full, into a lot that expires later.
+-- put(lots, from, until, points): puts points into exactly this lot, also when the lots are full; notes nothing.
 -- has_room(lots, from, until): whether add can do so without a lot too many.
 -- joinable(lots): result: index of the lot to join to its successor when the lots are full, or nil.
+-- join(lots, index, moves): puts what is free in a lot into its successor and takes the lot out.
 -- remove(lots, index): takes a lot out.
 -- sweep(lots): drops empty lots.
 local M = { MAX = 512 }
@@ -151,6 +153,22 @@ function M.add(lots, from_day, until_day, points, moves)
   end
   lots[index + 2] = lots[index + 2] + points
   M.note(moves, lots[index], lots[index + 1], points, 0)
+end
+
+function M.put(lots, from_day, until_day, points)
+  local index = place(lots, from_day, until_day)
+  if not (lots[index] == from_day and lots[index + 1] == until_day) then
+    insert(lots, index, from_day, until_day)
+  end
+  lots[index + 2] = lots[index + 2] + points
+end
+
+function M.join(lots, index, moves)
+  local later, free = index + 4, lots[index + 2]
+  M.note(moves, lots[index], lots[index + 1], -free, 0)
+  M.note(moves, lots[later], lots[later + 1], free, 0)
+  lots[later + 2] = lots[later + 2] + free
+  M.remove(lots, index)
 end
 
 -- The pair with the smallest gap in expiry, so that lots thin out evenly and no lot is put off day after day.

@@ -12,9 +12,9 @@ function M.read(packed, at)
   at,
   r.op,
   r.id, -- 16 raw bytes, false for SETTLE
-  r.token, -- 16 raw bytes, false when no card takes part (SETTLE, ADJUST)
+  r.token, -- 16 raw bytes, false when no card takes part (SETTLE, and operators who name the account)
   r.terminal,
-  r.partner,
+  r.partner, -- 0 for an operator
   r.now_ms,
   r.today,
   r.permitted,
@@ -29,7 +29,7 @@ function M.read(packed, at)
   r.terminal_room, -- points this terminal may still spend today, -1 = no limit
   r.active_day, -- of points that come in now
   r.expiry_day, -- of points that come in now, 0 = never
-  r.new_token, -- of REPLACE, else false
+  r.new_token, -- of REPLACE and LINK, else false
   r.new_token_state, -- 0 unknown, 1 issued on a pristine account, 2 in use
   r.context, -- what the journal knows of the target (see context.lua), else false
   r.memo, -- opaque bytes, copied into the entry

@@ -11,7 +11,8 @@
 --   day: the day whose counters the hold was counted in; partner: who made it, nobody else may end it.
 -- tokens: a string of 17-byte records, token and status: 0 issued, 1 active, 2 blocked, 3 replaced.
 -- ring: a string of 16-byte request ids, newest last.
-local M = { TOKEN_BYTES = 17 }
+-- status: OPEN, BLOCKED (operators stop and start it) or CLOSED (it has become part of another account, and stays so).
+local M = { TOKEN_BYTES = 17, OPEN = 0, BLOCKED = 1, CLOSED = 2 }
 local byte, sub, rep = string.byte, string.sub, string.rep
 local SMALL, HOLDING, LARGE = 0, 1, 2
 local SMALL_END, HELD_END = 4294967296, 256
@@ -47,7 +48,7 @@ function M.unpack(packed, from)
   return {
     account = account,
     seq = seq,
-    status = status, -- 0 active, 1 blocked, 2 closed
+    status = status,
     balance = balance, -- sum of all lots, free and held
     held = held,
     owed = owed,
@@ -55,7 +56,7 @@ function M.unpack(packed, from)
     holds = holds_at <= #packed and cmsgpack.unpack(sub(packed, holds_at)) or {},
     tokens = sub(packed, tokens_at, lots_at - 1),
     ring = sub(packed, at, tokens_at - 1),
-    forgot = forgot, -- 1 once a request has fallen out of the ring
+    forgot = forgot, -- 1 once a request has fallen out of the ring, or may have been made of a merged account
     day = day,
     day_points = day_points, -- spent and held on that day
     day_count = day_count,

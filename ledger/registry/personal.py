@@ -31,6 +31,9 @@ _KEY = re.compile(r"[a-z][a-z0-9_]{0,39}")
 _DIGITS_MIN, _DIGITS_MAX = 7, 15
 _RUSSIAN_DIGITS = 11
 
+#: Attributes that name a member as the system did that it came from, and that system where there were several.
+EXTERNAL_ID, EXTERNAL_SOURCE = "external_id", "external_source"
+
 #: A field and what is wrong with its value, in words that hold nothing of the value.
 Fault = tuple[str, str]
 #: What kind of thing was hashed, and the 16 bytes of it.
@@ -44,6 +47,7 @@ class Lookup(IntEnum):
     EMAIL = 2
     FAMILY_NAME = 3
     FULL_NAME = 4
+    EXTERNAL_ID = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +188,10 @@ class PersonalData:
         """Return personal.member.greeting, which registers are told: the given name."""
         return None if not told.given_name else greetings.encrypt(self._greeting_key, account, told.given_name)
 
+    def greeted(self, account: int, stored: bytes) -> str | None:
+        """Return the name in personal.member.greeting; None if it cannot be read."""
+        return greetings.decrypt(self._greeting_key, account, stored)
+
     def lookups(self, told: PersonalFields) -> list[Hash]:
         """Return the hashes under which a member with these fields is found."""
         found: list[Hash] = []
@@ -195,7 +203,13 @@ class PersonalData:
             found.append(self._hash(Lookup.FAMILY_NAME, _folded(told.family_name)))
         if told.family_name and told.given_name:
             found.append(self._hash(Lookup.FULL_NAME, _unordered(f"{told.given_name} {told.family_name}")))
+        if external_id := told.attributes.get(EXTERNAL_ID):
+            found.append(self.external(external_id, told.attributes.get(EXTERNAL_SOURCE, "")))
         return found
+
+    def external(self, external_id: str, source: str = "") -> Hash:
+        """Return the hash under which a member is found by its id in the system that it came from."""
+        return self._hash(Lookup.EXTERNAL_ID, f"{source}\x1f{external_id}")
 
     def lookup_for(self, text: str) -> list[Hash]:
         """Return the hashes to look for when somebody says this: a phone number, an e-mail address or a name."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from typing import Any, TypeAlias
 
@@ -24,6 +24,15 @@ class Conflict(Exception):  # noqa: N818 - it says what is the matter
 
 #: The transaction of `Registry.together` that this task is in.
 _joined: ContextVar[Transaction | None] = ContextVar("joined", default=None)
+
+
+@contextmanager
+def taken(what: str) -> Iterator[None]:
+    """Raise Conflict with words for people where a name is given a second time; `what` is as in "the name 'Anna'"."""
+    try:
+        yield
+    except asyncpg.UniqueViolationError as error:
+        raise Conflict(f"{what} is taken") from error
 
 
 class Registry:

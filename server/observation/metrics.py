@@ -1,7 +1,7 @@
 """What a worker counts, for Prometheus. The hot path adds to plain numbers; `flush` hands them over now and then.
 
 With `PROMETHEUS_MULTIPROC_DIR` set in a worker's environment, every worker keeps its numbers in files of that folder
-and the supervisor adds them up.
+and the admin process adds them up.
 """
 
 from __future__ import annotations
@@ -9,12 +9,15 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TypeAlias
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
 
 from protocol.codes import OPERATION_FIRST, OPERATION_LAST, ErrorCode, Goodbye, Message, Outcome
 
+FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 LATENCY_BOUNDS_S = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.0, 2.0, 5.0, 30.0)
 #: Answers by store, operation and outcome.
 Counted: TypeAlias = dict[tuple[int, int, int], int]
@@ -175,6 +178,13 @@ class Metrics:
             self._replays = 0
         for op, latencies in self._latencies.items():
             latencies.flush(self._histograms[op])
+
+
+def added_up(folder: Path) -> bytes:
+    """Return the metrics that processes, past and present, keep in a folder, in the Prometheus text format."""
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry, path=str(folder))  # type: ignore[no-untyped-call]
+    return generate_latest(registry)
 
 
 def _name(codes: type[Message | Outcome | ErrorCode | Goodbye], value: int) -> str:

@@ -12,7 +12,7 @@ class Draft(Journal):
     """A journal in the making for one request: settled at once, then changed, then kept or thrown away."""
 
     def __init__(self, journal: Journal, ask: Ask, terms: Terms, verdict: Verdict) -> None:
-        super().__init__(list(journal.rows), journal.first_cards)
+        super().__init__(list(journal.rows), journal.first_cards, journal.before)
         self.ask, self.terms, self.verdict = ask, terms, verdict
         for hold in self.holds():
             if hold.until_ms < ask.now_ms:

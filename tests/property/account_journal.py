@@ -121,11 +121,12 @@ def flat(moves: Moves) -> list[int]:
 
 
 class Journal:
-    """Rows of an account and everything that follows from them."""
+    """Rows of an account and everything that follows from them; `before` are those of accounts merged into it."""
 
-    def __init__(self, rows: list[Row], cards: dict[Any, int]) -> None:
+    def __init__(self, rows: list[Row], cards: dict[Any, int], before: list[Row] | None = None) -> None:
         self.rows = rows
         self.first_cards = cards
+        self.before = before or []
 
     def lots(self) -> Moves:
         return {lot: parts for lot, parts in summed(self.rows).items() if parts != (0, 0)}
@@ -136,11 +137,18 @@ class Journal:
     def cards(self) -> dict[Any, int]:
         cards = dict(self.first_cards)
         for row in self.rows:
-            cards.update(zip(row.tokens[::2], row.tokens[1::2], strict=True))
+            if row.op == Op.MERGE_OUT:
+                cards = {}
+                continue
+            for token, status in zip(row.tokens[::2], row.tokens[1::2], strict=True):
+                if row.op == Op.MERGE_IN:
+                    # It comes behind the others, also if it was here once.
+                    cards.pop(token, None)
+                cards[token] = status
         return cards
 
     def find(self, request_id: Id) -> Row | None:
-        return next((row for row in self.rows if request_id and row.id == request_id), None)
+        return next((row for row in (*self.before, *self.rows) if request_id and row.id == request_id), None)
 
     def holds(self) -> list[Row]:
         ended = {row.target for row in self.rows}
@@ -160,19 +168,19 @@ class Journal:
 
     def tree(self, request_id: Id) -> list[Row]:
         known, rows = {request_id}, []
-        for row in self.rows:
+        for row in (*self.before, *self.rows):
             if row.id == request_id or (row.target and row.target in known):
                 rows.append(row)
                 known |= {row.id} - {False}
         return rows
 
     def fate(self, request_id: Id) -> int:
-        upwards = self.find(request_id)
+        upwards, everything = self.find(request_id), [*self.before, *self.rows]
         while upwards:
-            if any(row.op == Op.REVERSE and row.target == upwards.id for row in self.rows):
+            if any(row.op == Op.REVERSE and row.target == upwards.id for row in everything):
                 return Op.REVERSE
             upwards = self.find(upwards.target)
-        ends = [row.op for row in self.rows if row.target == request_id]
+        ends = [row.op for row in everything if row.target == request_id]
         return next((op for op in ends if op in {Op.CAPTURE, Op.RELEASE, Op.EXPIRE_HOLD}), 0)
 
     def balance(self, today: int) -> list[int]:

@@ -22,12 +22,17 @@ NEEDS_ACTIVE_CARD = {Op.BALANCE, Op.REDEEM, Op.HOLD, Op.EARN, Op.SALE}
 class AccountModel(Journal):
     """The account: its journal, what an operator set (`status`), and what is known of requests on other accounts."""
 
-    def __init__(self, cards: dict[Any, int]) -> None:
+    status = 0
+
+    def __init__(self, cards: dict[Any, int], account: int = 7) -> None:
         super().__init__([], cards)
-        self.status = 0
+        self.account = account
         self.elsewhere: dict[Any, tuple[int, int]] = {}
 
     # What the journal answers about a target.
+
+    def context_for(self, ask: Ask) -> list[Any]:
+        return self.context(ask.target)
 
     def context(self, target: Id) -> list[Any]:
         seq, row = len(self.rows), self.find(target)

@@ -66,13 +66,16 @@ class DecisionMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.model = AccountModel(dict(CARDS))
+        self.model = self.new_model()
         self.state = first_state(7, CARDS.items())
         self.terms = Terms()
         self.now_ms = 20_000 * DAY_MS + 36_000_000
         self.ids = 0
         self.past: list[Ask] = []
         self.past_seq = 0
+
+    def new_model(self) -> AccountModel:
+        return AccountModel(dict(CARDS))
 
     # How one request is decided by both, compared, and kept.
 
@@ -100,7 +103,7 @@ class DecisionMachine(RuleBasedStateMachine):
         result, state = self.call(ask)
         if self.model.needs_context(ask):
             assert result[0] == Decision.NEED_CONTEXT
-            context = self.model.context(ask.target)
+            context = self.model.context_for(ask)
             stale = [context[0] + 1, *context[1:]]
             assert self.call(ask, stale)[0][0] == Decision.STALE_CONTEXT
             result, state = self.call(ask, context)
@@ -118,7 +121,7 @@ class DecisionMachine(RuleBasedStateMachine):
         declined = verdict.outcome > 1
         doubtful = int(declined and ask.op != Op.BALANCE and self.model.forgot())
         expected = [0, verdict.outcome, verdict.points, verdict.earned, verdict.balance, verdict.detail]
-        assert [*result[:6], *result[7:]] == [*expected, 7, doubtful]
+        assert [*result[:6], *result[7:]] == [*expected, self.model.account, doubtful]
         assert len(result[6]) == len(verdict.rows)
         before = len(self.model.rows)
         for i, (entry, row) in enumerate(zip(result[6], verdict.rows, strict=True)):
@@ -288,7 +291,13 @@ class DecisionMachine(RuleBasedStateMachine):
             return
         before = Draft(Journal(rows[: self.past_seq], CARDS), last, self.terms, Verdict(0, [])).balance(last.today)
         expired = any(row.op == Op.EXPIRE_LOTS and row.target for row in rows[self.past_seq :])
-        fine = {"token": CARD, "permitted": True, "currency_ok": True, "time_ok": True, "partner": last.partner}
+        fine = {
+            "token": next(iter(self.model.cards())),
+            "permitted": True,
+            "currency_ok": True,
+            "time_ok": True,
+            "partner": last.partner,
+        }
         fine |= {"now_ms": last.now_ms, "today": last.today}
         verdict = self.decide(self.ask(Op.REVERSE, data, target=last.id, **fine))
         free_before, free_after = (b[0] + b[2] - b[3] for b in (before, verdict.balance))
@@ -326,7 +335,8 @@ class DecisionMachine(RuleBasedStateMachine):
         """
         late = [self.ask(Op.EARN, data, amount=50, id=row.id) for row in self.model.rows if row.op == Op.TOMBSTONE]
         old = data.draw(st.sampled_from(self.past[-RING:] + late[-1:]) | st.sampled_from(self.past))
-        result, state = self.call(old, self.model.context(old.target) if old.target else False)
+        context = self.model.context_for(old) if old.target or self.model.needs_context(old) else False
+        result, state = self.call(old, context)
         if old.id in self.model.ring():
             assert result[0] == Decision.REPLAY
             assert state is self.state
@@ -341,7 +351,7 @@ class DecisionMachine(RuleBasedStateMachine):
         assert state.packed() == self.state
         lots = [(*lot, *parts) for lot, parts in model.lots().items()]
         totals = [model.total(name) for name in ("points", "held", "owed")]
-        assert [state.account, state.seq, state.status] == [7, len(model.rows), model.status]
+        assert [state.account, state.seq, state.status] == [model.account, len(model.rows), model.status]
         assert ([state.balance, state.held, state.owed], state.lots) == (totals, lots)
         assert sum(lot[2] + lot[3] for lot in lots) == totals[0]
         assert sum(lot[3] for lot in lots) == totals[1] == sum(row.held for row in model.holds())

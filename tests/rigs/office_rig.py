@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets as random
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -44,7 +44,7 @@ class Installation:
     def __init__(self) -> None:
         self.drained = False
 
-    def health(self) -> dict[str, Any]:
+    async def health(self) -> dict[str, Any]:
         return {"live": True, "ready": not self.drained, "state": "serving", "down": [], "workers": []}
 
     def metrics(self) -> bytes:
@@ -53,8 +53,8 @@ class Installation:
     def drain(self) -> None:
         self.drained = True
 
-    async def events(self) -> AsyncIterator[dict[str, Any]]:
-        yield self.health()
+    async def events(self) -> AsyncGenerator[dict[str, Any]]:
+        yield await self.health()
 
 
 class NoProofs:

@@ -21,18 +21,20 @@ _ACCOUNT = columns("account_id", "seq", "link", "state")
 _REQUEST = columns("request_id", "account_id", "op", "fingerprint", "answer")
 _CARD = columns("token", "account_id", "status", "pristine")
 _ONE = {
-    name: columns(name) for name in ("account_id", "spent", "generation", "token", "partitions", "wanted_by", "lock")
+    name: columns(name)
+    for name in ("account_id", "spent", "generation", "token", "partitions", "wanted_by", "lock", "target")
 }
+_REACHED = columns("account_id", "reached")
 _GREETING = columns("account_id", "greeting")
 _CLAIM = columns("epoch", "generation", "mark", "served", "served_by", "standby")
 _OWNERS = columns("version", "partition_id", "owner")
 _FAMILY = columns(
     "original", "account_id", "seq", "op", "request_id", "network_id", "terminal_id", "amount", "eligible", "spent",
-    "earned", "refunded", "moves", "target", "rate_bp", "until_ms", "answer", "above_reversed", "counted_ms",
+    "earned", "refunded", "moves", "target", "rate_bp", "until_ms", "cards", "answer", "above_reversed", "counted_ms",
 )  # fmt: skip
 _TERMINAL = columns(
-    "terminal_id", "code", "network_id", "store_id", "permitted", "active", "salt", "iterations", "stored_key",
-    "server_key",
+    "terminal_id", "code", "network_id", "store_id", "permitted", "salt", "iterations", "stored_key", "server_key",
+    "active",
 )  # fmt: skip
 _RULES = (
     "valid_from_ms", "earn_rate_bp", "activation_days", "expiry_days", "expiry_months", "expiry_at_month_end",
@@ -42,6 +44,7 @@ _RULES = (
 _PROGRAMME = columns("version", "time_zone", "network_id", "partner_id", "name", "currency", *_RULES)
 _GENERATIONS = 2**32
 _REVERSE, _CAPTURE, _HOLD = 24, 19, 18
+_MERGE_OUT, _MERGE_IN = 47, 48
 _OP, _REQUEST_ID, _BALANCE_AFTER, _TARGET, _AT_MS = 3, 4, 10, 18, 20
 
 
@@ -93,12 +96,21 @@ def _change_cards(view: View, args: Sequence[Any]) -> list[Record]:
                 raise violation(asyncpg.ForeignKeyViolationError, "card_account_id_fkey")
             card = {"token": token, "kind": kind, "masked": masked}
         elif card["account_id"] != account_id:
-            if card["status"] != 0 or view.get("account", card["account_id"])["seq"] != 0:
+            if card["status"] == 0 and view.get("account", card["account_id"])["seq"] == 0:
+                view.lock("account", card["account_id"])
+            elif _taken_in_by(view, card["account_id"]) != account_id:
                 continue
-            view.lock("account", card["account_id"])
         view.put("card", token, {**card, "account_id": account_id, "status": status})
         taken.append(Record(_ONE["token"], (token,)))
     return taken
+
+
+def _taken_in_by(view: View, account_id: int) -> int | None:
+    """Return the account that a closed one has become part of."""
+    last = view.get("entry", (account_id, view.get("account", account_id)["seq"]))
+    if last is None or last[_OP] != _MERGE_OUT:
+        return None
+    return next((row[0] for row in view.targeting(last[_REQUEST_ID]) if row[_OP] == _MERGE_IN), None)
 
 
 def _add_terminal_days(view: View, args: Sequence[Any]) -> list[Record]:
@@ -209,9 +221,9 @@ def _due_accounts(view: View, args: Sequence[Any]) -> list[Record]:
     return [Record(_ONE["account_id"], (account,)) for _, account in sorted(due)[:limit]]
 
 
-def _terminal_by_code(view: View, args: Sequence[Any]) -> list[Record]:
-    row = view.get("terminal", args[0])
-    return [] if row is None else [Record(_TERMINAL, tuple(row[name] for name in _TERMINAL))]
+def _terminals_by_code(view: View, args: Sequence[Any]) -> list[Record]:
+    rows = [row for code in args[0] if (row := view.get("terminal", code)) is not None]
+    return [Record(_TERMINAL, tuple(row[name] for name in _TERMINAL)) for row in rows]
 
 
 def _terminal_spent(view: View, args: Sequence[Any]) -> list[Record]:
@@ -239,10 +251,9 @@ def _family(view: View, args: Sequence[Any]) -> list[Record]:
             found.append(
                 (original, row[0], r["seq"], r["op"], r["request_id"], r["network_id"], r["terminal_id"], r["amount"],
                  r["eligible"], r["spent"], r["earned"], r["refunded"], r["moves"], r["target"], r["rate_bp"],
-                 r["until_ms"], r["answer"], row[_REQUEST_ID] == original and above_reversed, counted_ms)
+                 r["until_ms"], r["cards"], r["answer"], row[_REQUEST_ID] == original and above_reversed, counted_ms)
             )  # fmt: skip
-    # Text of the statement: ORDER BY original, seq; what is left open there is left open here.
-    found.sort(key=lambda row: (row[0], row[2]))
+    found.sort(key=lambda row: (row[0], row[4] != row[0], row[1], row[2]))
     return [Record(_FAMILY, row) for row in found]
 
 
@@ -255,6 +266,22 @@ def _above_reversed(view: View, row: tuple[Any, ...]) -> bool:
         above = view.tables.requests.get(target)
         target = above[_TARGET] if above is not None else None
     return False
+
+
+def _merged_into(view: View, args: Sequence[Any]) -> list[Record]:
+    found = []
+    for account in dict.fromkeys(args[0]):
+        reached = account
+        while view.get("account", reached) is not None and (after := _taken_in_by(view, reached)) is not None:
+            reached = after
+        if reached != account:
+            found.append(Record(_REACHED, (account, reached)))
+    return found
+
+
+def _find_merges(view: View, args: Sequence[Any]) -> list[Record]:
+    taken = [target for target in args[0] if any(row[_OP] == _MERGE_IN for row in view.targeting(target))]
+    return [Record(_ONE["target"], (target,)) for target in dict.fromkeys(taken)]
 
 
 def _try_advisory_lock(view: View, args: Sequence[Any]) -> list[Record]:
@@ -279,9 +306,11 @@ def statements() -> dict[str, Execute]:
         "find_cards": _find_cards,
         "find_greetings": _find_greetings,
         "due_accounts": _due_accounts,
-        "terminal_by_code": _terminal_by_code,
+        "terminals_by_code": _terminals_by_code,
         "terminal_spent": _terminal_spent,
         "family": _family,
+        "merged_into": _merged_into,
+        "find_merges": _find_merges,
     }
     return {
         **{statement(name): execute for name, execute in named.items()},

@@ -20,6 +20,8 @@ ENTRY_COLUMNS = (
     "at_ms", "sale_ms", "rate_bp", "until_ms", "cards", "currency", "reference", "fingerprint", "answer", "seal",
 )  # fmt: skip
 _ENTRY: Columns = {name: i for i, name in enumerate(ENTRY_COLUMNS)}
+_TARGET = _ENTRY["target"]
+_MERGE_IN = 48
 
 
 class Record:
@@ -171,7 +173,22 @@ class View:
             if request_id in self.tables.requests or full in self.statement or full in self.written:
                 raise violation(asyncpg.UniqueViolationError, "entry_request")
             self.statement[full] = True
+        if row[_ENTRY["op"]] == _MERGE_IN:
+            full = ("entry_merge_in", row[_TARGET])
+            self.lock(*full)
+            if any(other[_ENTRY["op"]] == _MERGE_IN for other in self.targeting(row[_TARGET])):
+                raise violation(asyncpg.UniqueViolationError, "entry_merge_in")
         self.put("entry", (account, seq), row)
+
+    def targeting(self, target: bytes) -> list[tuple[Any, ...]]:
+        """Return the entries that target a request, those of this transaction among them."""
+        own = [
+            row
+            for rows in (self.written, self.statement)
+            for (table, _), row in rows.items()
+            if table == "entry" and row[_TARGET] == target
+        ]
+        return [*self.tables.targeting.get(target, ()), *own]
 
     def finish_statement(self) -> None:
         """Keep what the statement wrote."""

@@ -167,7 +167,7 @@ async def _journaling(postgres: Postgres) -> Told:
     told.append(await reader.families([_request(n) for n in ("earn", "redeem", "hold", "capture", "reverse", "no")]))
     told += [await reader.cards([_token(n) for n in range(6)]), await reader.cards([b"unknown token 16"])]
     told += [await reader.due_accounts(99_999, 2, 0, 10), await reader.due_accounts(1, 2, 0, 10)]
-    told += [await reader.terminal("till-0"), await reader.terminal("nobody"), await reader.greetings([1, 2])]
+    told += [await reader.terminals(["till-0", "nobody"]), await reader.greetings([1, 2])]
     told += [await reader.terminal_spent(n, 100) for n in (1, 2, 3)]
     programme = await reader.programme()
     told += [programme.version > 0, programme.networks, await ensure_partitions(postgres, 2)]
@@ -284,7 +284,49 @@ def _on_the_model(play: Callable[[Postgres], Awaitable[Told]]) -> Told:
     return told
 
 
-@pytest.mark.parametrize("play", [_journaling, _waiting, _timed_out])
+async def _merging(postgres: Postgres) -> Told:
+    """An account is closed and taken in: its cards move then, to that account alone, and it is taken in once."""
+    told: Told = []
+    reader = _reader(postgres)
+    writer = await _writer(postgres, 0)
+    assert writer is not None
+    await writer.claim("worker-0")
+    given = [CardChange(_token(1), 2, 1, 5, "given")]
+    told.append(await writer.commit(_batch(1, [_account(2, (0, 0), (2, 22))], [
+        _entry(2, 1, 21, EARN, "earn"), _entry(2, 2, 22, 47, "out"),
+    ], cards=given), _forget))  # fmt: skip
+    told += [await reader.merged_into([2, 4]), await reader.cards([_token(1)])]
+    early = [CardChange(_token(1), 4, 1, 5, "early")]
+    told.append(
+        await writer.commit(_batch(2, [_account(4, (0, 0), (1, 41))], [_entry(4, 1, 41, EARN, "four")], cards=early),
+                            _forget)
+    )  # fmt: skip
+    taken = [CardChange(_token(1), 4, 1, 5, "taken")]
+    told.append(
+        await writer.commit(_batch(3, [_account(4, (0, 0), (1, 42))], [_entry(4, 1, 42, 48, "in", "out")], cards=taken),
+                            _forget)
+    )  # fmt: skip
+    # Once more, by another account and by the same one; and another one wants a card of the closed account.
+    told.append(
+        await writer.commit(_batch(4, [_account(6, (0, 0), (1, 61))], [_entry(6, 1, 61, 48, "again", "out")]), _forget)
+    )
+    told.append(
+        await writer.commit(_batch(5, [_account(4, (1, 42), (2, 43))], [_entry(4, 2, 43, 48, "same", "out")]), _forget)
+    )
+    told.append(await writer.commit(_batch(6, [_account(4, (1, 42), (2, 44)), _account(6, (0, 0), (1, 62))], [
+        _entry(4, 2, 44, REVERSE, "undo", "earn"), _entry(6, 1, 62, 47, "out 6"),
+    ]), _forget))  # fmt: skip
+    told.append(await writer.commit(_batch(7, [_account(4, (2, 44), (3, 45))], [
+        _entry(4, 3, 45, 47, "out 4"),
+    ]), _forget))  # fmt: skip
+    told += [await reader.families([_request("earn"), _request("out")]), await reader.cards([_token(1)])]
+    told += [await reader.merged_into([2, 4, 6, 99]), await reader.heads([2, 4, 6])]
+    await writer.close()
+    await reader.close()
+    return told
+
+
+@pytest.mark.parametrize("play", [_journaling, _waiting, _timed_out, _merging])
 async def test_the_model_does_what_postgresql_does(
     play: Callable[[Postgres], Awaitable[Told]], postgres_url: str
 ) -> None:

@@ -22,6 +22,11 @@ CREATE TABLE rules_version (
     withdrawn_by text
 );
 CREATE INDEX rules_version_network ON rules_version (network_id, version);
+CREATE UNIQUE INDEX rules_version_valid ON rules_version (network_id, valid_from_ms) WHERE withdrawn_ms IS NULL;
+INSERT INTO rules_version (network_id, valid_from_ms, rules, note, made_ms, made_by)
+SELECT network_id, valid_from_ms, to_jsonb(r) - 'network_id' - 'valid_from_ms', 'before versions were kept',
+    (extract(epoch FROM now()) * 1000)::bigint, 'system'
+FROM rules r ORDER BY network_id, valid_from_ms;
 
 -- A batch of cards as it went to the printer; `numbers` (encrypted) is what the card numbers are made from.
 CREATE TABLE card_batch (
@@ -36,6 +41,7 @@ CREATE TABLE card_batch (
 );
 ALTER TABLE card ADD COLUMN batch_id integer REFERENCES card_batch;
 ALTER TABLE card ADD COLUMN made_ms bigint NOT NULL DEFAULT (extract(epoch FROM now()) * 1000)::bigint;
+CREATE INDEX card_of_batch ON card (batch_id, status) WHERE batch_id IS NOT NULL;
 
 ALTER TABLE personal.member
     ALTER COLUMN greeting DROP NOT NULL,
@@ -178,6 +184,9 @@ CREATE TABLE office.adjustment (
     CHECK (decided_by IS DISTINCT FROM asked_by)
 );
 CREATE INDEX adjustment_waiting ON office.adjustment (adjustment_id) WHERE state = 'waiting';
+
+-- What one account gave up comes in at one other account only, whoever asks and wherever it is decided.
+CREATE UNIQUE INDEX entry_merge_in ON entry (target) WHERE op = 48;
 
 -- Two accounts of one person becoming one: what the source gave up (a journaled entry) comes in at the target by another one.
 CREATE TABLE office.merge (

@@ -7,12 +7,18 @@ from datetime import date, timedelta
 from functools import lru_cache
 from string import Formatter
 
-from protocol.answers import SLIP_LINE_CHARACTERS_MAX
+from ledger.operations import Operation, Outcome
 
 EPOCH = date(1970, 1, 1)
-LINES_MAX = 255
+#: What the clients of protocol/ take of one answer.
+LINES_MAX = 32
+LINE_CHARACTERS_MAX = 96
 
-# The order is the order of the amounts that `SlipTemplates.approved` takes.
+_SPENDS = frozenset({int(Operation.REDEEM), int(Operation.SALE), int(Operation.CAPTURE)})
+_GIVES_BACK = frozenset({int(Operation.RELEASE), int(Operation.REFUND), int(Operation.REVERSE)})
+_APPROVED_LAST = int(Outcome.APPROVED_PARTIAL)
+
+# The order is the order of the amounts that a line is printed from.
 PLACEHOLDERS = (
     "spent",
     "earned",
@@ -66,8 +72,8 @@ class _Line:
     __slots__ = ("format", "positions")
 
     def __init__(self, line: str) -> None:
-        if len(line) > SLIP_LINE_CHARACTERS_MAX:
-            raise TemplateError(f"slip line {line!r} is longer than {SLIP_LINE_CHARACTERS_MAX} characters")
+        if len(line) > LINE_CHARACTERS_MAX:
+            raise TemplateError(f"slip line {line!r} is longer than {LINE_CHARACTERS_MAX} characters")
         if not line.isprintable():
             raise TemplateError(f"slip line {line!r} holds a control character")
         parts: list[str] = []
@@ -97,11 +103,11 @@ class _Line:
             if amount == 0 and position != _AVAILABLE:
                 return None
             texts.append(_printed_day(amount) if position == _EXPIRING_ON else printed_points(amount))
-        return (self.format % tuple(texts))[:SLIP_LINE_CHARACTERS_MAX]
+        return (self.format % tuple(texts))[:LINE_CHARACTERS_MAX]
 
 
 class SlipTemplates:
-    """The compiled slip lines of one rules object. Immutable; `approved` and `declined` are pure."""
+    """The compiled slip lines of one rules object. Immutable; `lines` is pure."""
 
     __slots__ = ("_balance_lines", "_lines")
 
@@ -112,13 +118,16 @@ class SlipTemplates:
         self._lines = tuple(_Line(line) for line in lines)
         self._balance_lines = tuple(line for line in self._lines if _AVAILABLE in line.positions)
 
-    def approved(self, amounts: Sequence[int]) -> list[str]:
-        """Return the lines for an approval; `amounts` are in the order of `PLACEHOLDERS`, the last one yyyymmdd."""
-        return _printed(self._lines, amounts)
+    def lines(self, op: int, outcome: int, points: int, earned: int, balance: Sequence[int]) -> list[str]:
+        """Return the lines for what was decided: `balance` as a renderer gets it, but its last day as yyyymmdd.
 
-    def declined(self, amounts: Sequence[int]) -> list[str]:
-        """Return the balance lines alone: nothing else happened that could be printed."""
-        return _printed(self._balance_lines, amounts)
+        A decline prints the balance lines alone: nothing else happened that could be printed.
+        """
+        if outcome > _APPROVED_LAST:
+            return _printed(self._balance_lines, (0, 0, 0, 0, *balance))
+        spent = points if op in _SPENDS else 0
+        given_back = points if op in _GIVES_BACK else 0
+        return _printed(self._lines, (spent, max(earned, 0), given_back, max(-earned, 0), *balance))
 
 
 def _printed(lines: Sequence[_Line], amounts: Sequence[int]) -> list[str]:

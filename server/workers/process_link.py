@@ -1,12 +1,12 @@
-"""How the supervisor and a worker process talk: what a worker is given, and what it tells.
+"""How the supervisor and a process that it keeps talk: what a worker or the admin process is given, and what it tells.
 
-A worker is started as `python -m server.workers.worker --index I --listen-fd N --control-fd R --status-fd W`.
+It is started as `python -m MODULE --index I --listen-fd N --control-fd R --status-fd W`.
 
-- The listening socket is bound by the supervisor and shared by all workers.
+- The listening socket is bound by the supervisor; all workers share one, the admin process has another.
 - The control pipe carries one JSON line: settings and secret keys, which therefore stand in no argument or environment,
-  and a private folder that all workers of this supervisor share.
+  and a private folder that all processes of this supervisor share.
   It then stays open for the supervisor's life; its end means that the supervisor is gone.
-- On the status pipe the worker writes JSON lines, once a second even if nothing changed:
+- On the status pipe the process writes JSON lines, once a second even if nothing changed:
   `{"index": 0, "state": "ready", "down": [], "detail": {...}}`.
 """
 
@@ -14,6 +14,7 @@ import argparse
 import asyncio
 import contextlib
 import os
+import signal
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,15 +28,15 @@ from server.secrets import Secrets
 from server.settings import Settings
 
 EXIT_CONFIGURATION = 78
-"""A worker that ends with this code cannot run with these settings: starting it again would not help."""
+"""A process that ends with this code cannot run with these settings: starting it again would not help."""
 EXIT_PARENT_GONE = 70
 
 LINE_BYTES_MAX = 262_144
 _CONTROL_BYTES_MAX = 1_048_576
 
 
-class WorkerState(StrEnum):
-    """What a worker says of itself."""
+class ProcessState(StrEnum):
+    """What a process says of itself."""
 
     STARTING = "starting"
     READY = "ready"
@@ -44,13 +45,13 @@ class WorkerState(StrEnum):
 
 
 @dataclass(frozen=True)
-class WorkerStatus:
-    """One report of a worker."""
+class ProcessStatus:
+    """One report."""
 
     index: int
-    state: WorkerState
+    state: ProcessState
     down: tuple[str, ...]
-    """What the worker needs and cannot reach, as in `postgres`, `redis`, `partition 3`; empty when all is well."""
+    """What the process needs and cannot reach, as in `postgres`, `redis`, `partition 3`; empty when all is well."""
     detail: Mapping[str, Any]
     """Whatever else is worth showing: partitions, connections, queue lengths. No personal data."""
 
@@ -60,15 +61,15 @@ class WorkerStatus:
         return orjson.dumps(values, option=orjson.OPT_NON_STR_KEYS) + b"\n"
 
     @classmethod
-    def from_line(cls, line: bytes) -> "WorkerStatus":
+    def from_line(cls, line: bytes) -> "ProcessStatus":
         """Return the report in a line. Raises ValueError, KeyError or TypeError if it is none."""
         values = orjson.loads(line)
         down = tuple(str(name) for name in values["down"])
-        return cls(int(values["index"]), WorkerState(values["state"]), down, dict(values["detail"]))
+        return cls(int(values["index"]), ProcessState(values["state"]), down, dict(values["detail"]))
 
 
 def arguments(index: int, listen_fd: int, control_fd: int, status_fd: int) -> list[str]:
-    """Return a worker's command-line arguments."""
+    """Return the command-line arguments."""
     words = {"index": index, "listen-fd": listen_fd, "control-fd": control_fd, "status-fd": status_fd}
     return [word for name, value in words.items() for word in (f"--{name}", str(value))]
 
@@ -78,43 +79,42 @@ def control_line(settings: Mapping[str, Any], secrets: Mapping[str, str], folder
     return orjson.dumps({"settings": settings, "secrets": secrets, "folder": str(folder)}) + b"\n"
 
 
-class WorkerLink:
-    """A worker's end. Made once, at the start of `server.workers.worker.main`."""
+class ProcessLink:
+    """The kept process's end. Made once, at its start."""
 
     def __init__(self, argv: Sequence[str]) -> None:
         """Take over what the supervisor handed down. `argv` excludes the program's name."""
-        parser = argparse.ArgumentParser(
-            prog="server.workers.worker", description="Started by the supervisor, not by hand."
-        )
+        parser = argparse.ArgumentParser(prog="python -m", description="Started by the supervisor, not by hand.")
         for name in ("index", "listen-fd", "control-fd", "status-fd"):
             parser.add_argument(f"--{name}", type=int, required=True)
         given = parser.parse_args(argv)
         self.index: int = given.index
-        """Number of this worker, 0 to workers - 1; a restarted worker keeps it."""
+        """Number of this worker, 0 to workers - 1; a restarted worker keeps it. 0 for the admin process."""
         self._control_fd: int = given.control_fd
         self._status_fd: int = given.status_fd
+        self._supervisor = os.getppid()
         handed_down = orjson.loads(self._first_control_line())
         self.settings = Settings.model_validate(handed_down["settings"])
         self.secrets = Secrets.from_handover(handed_down["secrets"])
         self.folder = Path(handed_down["folder"])
-        """Open to this user only, gone with the supervisor: for sockets between workers. Its path is short."""
+        """Open to this user only, gone with the supervisor: metrics, sockets. Its path is short."""
         self.listen_socket = socket.socket(fileno=given.listen_fd)
         """Bound and listening. Pass it to the event loop's server, which closes it when draining begins."""
         self.listen_socket.setblocking(False)
         os.set_blocking(self._status_fd, False)
-        self._status = WorkerStatus(self.index, WorkerState.STARTING, (), {})
+        self._status = ProcessStatus(self.index, ProcessState.STARTING, (), {})
         self._unsent = b""
         self.report()
 
     def report(
         self,
-        state: WorkerState | None = None,
+        state: ProcessState | None = None,
         down: Sequence[str] | None = None,
         detail: Mapping[str, Any] | None = None,
     ) -> None:
         """Tell the supervisor; what is None stays as it was told before. Never blocks and never raises."""
         last = self._status
-        self._status = WorkerStatus(
+        self._status = ProcessStatus(
             self.index,
             last.state if state is None else state,
             last.down if down is None else tuple(down),
@@ -128,7 +128,7 @@ class WorkerLink:
             self._write()
 
     async def keep_reporting(self) -> None:
-        """Repeat the last report until cancelled; a worker that falls silent is taken for hung and killed."""
+        """Repeat the last report until cancelled; a process that falls silent is taken for hung and killed."""
         while True:
             await asyncio.sleep(self.settings.status_interval_ms / 1000)
             self.report()
@@ -144,6 +144,12 @@ class WorkerLink:
                 os._exit(EXIT_PARENT_GONE)
 
         loop.add_reader(self._control_fd, readable)
+
+    def drain_supervisor(self) -> None:
+        """Ask the supervisor to stop everything in an orderly way, as SIGTERM does. It may be gone already."""
+        # Whoever adopted this process since is not the one to ask.
+        if os.getppid() == self._supervisor:
+            os.kill(self._supervisor, signal.SIGTERM)
 
     _half_written = False
 

@@ -1,4 +1,4 @@
-"""One worker process as the supervisor sees it: started, listened to, ended."""
+"""One kept process, a worker or the admin process, as the supervisor sees it: started, listened to, ended."""
 
 import asyncio
 import contextlib
@@ -8,27 +8,40 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from server.engines.child import launch
 from server.observation.logs import get_log
 from server.secrets import VARIABLE_PREFIX
 from server.settings import Settings
-from server.workers.worker_link import LINE_BYTES_MAX, WorkerState, WorkerStatus, arguments
+from server.workers.process_link import LINE_BYTES_MAX, ProcessState, ProcessStatus, arguments
 
 _EXIT_TIMEOUT_S = 2.0
-# What arrived while this process itself was stopped must be read before a worker is called silent.
+# What arrived while this process itself was stopped must be read before a process is called silent.
 _LAST_CHANCE_S = 1.0
 
 log = get_log("supervisor")
 
 
-class WorkerProcess:
-    """A started worker. `status` is its last report, `heard_at_s` (monotonic) when that came."""
+@dataclass(frozen=True)
+class Plan:
+    """What is to be started: `title` is for logs and health, as in "worker 0"; `listening` is handed down."""
 
-    def __init__(self, index: int, settings: Settings, process: asyncio.subprocess.Process) -> None:
-        self.index = index
-        self.status: WorkerStatus | None = None
+    title: str
+    module: str
+    index: int
+    listening: socket.socket
+    kill_after_ms: int
+    """How long it may be silent, once it has reported, until it is killed."""
+
+
+class KeptProcess:
+    """A started process. `status` is its last report, `heard_at_s` (monotonic) when that came."""
+
+    def __init__(self, plan: Plan, settings: Settings, process: asyncio.subprocess.Process) -> None:
+        self.plan = plan
+        self.status: ProcessStatus | None = None
         self.started_at_s = time.monotonic()
         self.heard_at_s = self.started_at_s
         self.ready_at_s: float | None = None
@@ -40,18 +53,17 @@ class WorkerProcess:
     @classmethod
     async def start(
         cls,
-        index: int,
+        plan: Plan,
         settings: Settings,
-        module: str,
         handover: bytes,
-        listen_socket: socket.socket,
         variables: Mapping[str, str],
-    ) -> "WorkerProcess":
-        """Start `python -m module` with `handover` in its control pipe. On the main thread, whose death it follows."""
+    ) -> "KeptProcess":
+        """Start the module with `handover` in its control pipe. On the main thread, whose death it follows."""
         control_read, control_write = os.pipe()
         status_read, status_write = os.pipe()
-        words = arguments(index, listen_socket.fileno(), control_read, status_write)
-        launched = launch([sys.executable, "-m", module, *words], signal.SIGKILL)
+        listen_fd = plan.listening.fileno()
+        words = arguments(plan.index, listen_fd, control_read, status_write)
+        launched = launch([sys.executable, "-m", plan.module, *words], signal.SIGKILL)
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(VARIABLE_PREFIX)}
         try:
             # The pipe holds far more than the handover, so this cannot block.
@@ -60,8 +72,8 @@ class WorkerProcess:
                 *launched.argv,
                 stdin=asyncio.subprocess.DEVNULL,
                 env={**inherited, **variables},
-                pass_fds=(listen_socket.fileno(), control_read, status_write, *launched.pass_fds),
-                # A session of its own: Ctrl-C on the terminal reaches the supervisor only, which drains the workers.
+                pass_fds=(listen_fd, control_read, status_write, *launched.pass_fds),
+                # A session of its own: Ctrl-C on the terminal reaches the supervisor only, which drains what it keeps.
                 start_new_session=True,
             )
         except BaseException:
@@ -73,14 +85,14 @@ class WorkerProcess:
             os.close(control_read)
             os.close(status_write)
             launched.close_read_end()
-        worker = cls(index, settings, process)
-        worker._close = [lambda: os.close(control_write), launched.close_write_end]
-        await worker._listen(status_read)
-        return worker
+        started = cls(plan, settings, process)
+        started._close = [lambda: os.close(control_write), launched.close_write_end]
+        await started._listen(status_read)
+        return started
 
     @property
     def pid(self) -> int:
-        """Pid of the worker."""
+        """Its pid."""
         return self._process.pid
 
     @property
@@ -89,7 +101,7 @@ class WorkerProcess:
         return (time.monotonic() - self.heard_at_s) * 1000 > self._settings.worker_silent_after_ms
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal; harmless when the worker has just ended."""
+        """Send a signal; harmless when it has just ended."""
         with contextlib.suppress(ProcessLookupError):
             self._process.send_signal(number)
 
@@ -102,9 +114,9 @@ class WorkerProcess:
             async with asyncio.timeout(_EXIT_TIMEOUT_S):
                 return await self._process.wait()
         except TimeoutError:
-            log.warning("worker does not answer and is killed", worker=self.index, pid=self.pid)
+            log.warning("process does not answer and is killed", process=self.plan.title, pid=self.pid)
         except ValueError:
-            log.warning("worker's reports cannot be read and it is killed", worker=self.index, pid=self.pid)
+            log.warning("process whose reports cannot be read is killed", process=self.plan.title, pid=self.pid)
         finally:
             if self._process.returncode is None:
                 self.signal(signal.SIGKILL)
@@ -118,7 +130,7 @@ class WorkerProcess:
         """Return what health shows of it."""
         state = "unheard" if self.status is None else str(self.status.state)
         return {
-            "index": self.index,
+            "index": self.plan.index,
             "pid": self.pid,
             "state": "silent" if self.silent and self.status is not None else state,
             "down": list(self.status.down) if self.status else [],
@@ -133,7 +145,7 @@ class WorkerProcess:
 
     async def _next_line(self) -> bytes:
         settings = self._settings
-        limit_ms = settings.worker_start_timeout_ms if self.status is None else settings.worker_kill_after_ms
+        limit_ms = settings.worker_start_timeout_ms if self.status is None else self.plan.kill_after_ms
         line = asyncio.ensure_future(self._reader.readline())
         try:
             done, _ = await asyncio.wait([line], timeout=limit_ms / 1000)
@@ -147,10 +159,10 @@ class WorkerProcess:
 
     def _take(self, line: bytes) -> None:
         try:
-            self.status = WorkerStatus.from_line(line)
+            self.status = ProcessStatus.from_line(line)
         except (KeyError, TypeError) as error:
             raise ValueError("not a status") from error
         self.heard_at_s = time.monotonic()
-        if self.status.state is WorkerState.READY and self.ready_at_s is None:
+        if self.status.state is ProcessState.READY and self.ready_at_s is None:
             self.ready_at_s = self.heard_at_s
-            log.info("worker ready", worker=self.index, pid=self.pid)
+            log.info("process ready", process=self.plan.title, pid=self.pid)

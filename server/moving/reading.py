@@ -1,0 +1,157 @@
+"""Reads the rows of a CSV or XLSX file with the place of each, whatever is wrong with some of them."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from python_calamine import CalamineError, CalamineWorkbook
+
+from server.errors import OperatorError, UsageError
+from server.moving.encodings import DELIMITERS, found_delimiter, found_encoding, known_delimiter, known_encoding
+
+_WORKBOOK_MAGIC = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
+_CELL_CHARACTERS_MAX = 1 << 20
+
+#: What a cell holds: text, or with a workbook a number, a truth value, a date or a time.
+Cell = Any
+
+
+@dataclass(frozen=True, slots=True)
+class RawRow:
+    """A row as it stands in the file: its first line in a text, its row in a sheet; `fault` if it cannot be read."""
+
+    line: int
+    cells: Sequence[Cell]
+    fault: str = ""
+
+
+class Table:
+    """A file with a header. `description` tells how it is read, `header` what its columns are called."""
+
+    def __init__(self, description: str, rows: Iterator[RawRow], size: int) -> None:
+        """Take the rows, the header among them, and about how much there is to read, in whatever unit."""
+        self.description = description
+        self.size = size
+        self._rows = rows
+        for row in rows:
+            if any(as_text(cell) for cell in row.cells):
+                self.header = [as_text(cell) for cell in row.cells]
+                # A table often ends in columns without a name or content.
+                while self.header and not self.header[-1]:
+                    self.header.pop()
+                self.header_line = row.line
+                return
+        raise OperatorError("the file is empty: its first row must name the columns")
+
+    def rows(self) -> Iterator[RawRow]:
+        """Yield the rows below the header once; rows without any content are left out."""
+        width = len(self.header)
+        for row in self._rows:
+            if row.fault:
+                yield row
+                continue
+            if not any(as_text(cell) for cell in row.cells):
+                continue
+            cells = list(row.cells)
+            while len(cells) > width and not as_text(cells[-1]):
+                cells.pop()
+            fault = "" if len(cells) == width else f"has {len(cells)} columns, the header has {width}"
+            yield RawRow(row.line, cells, fault)
+
+
+def opened(file: Path, *, encoding: str | None, delimiter: str | None, sheet: str | None) -> Table:
+    """Open a file; what is None is found out. Raises OperatorError."""
+    try:
+        with file.open("rb") as stream:
+            magic = stream.read(4)
+        if magic in _WORKBOOK_MAGIC:
+            if encoding or delimiter:
+                raise UsageError(f"{file} is a workbook: it has neither --encoding nor --delimiter")
+            return _workbook(file, sheet)
+        if sheet is not None:
+            raise UsageError(f"{file} is no workbook: it has no --sheet")
+        return _text(file, encoding, delimiter)
+    except OSError as error:
+        raise OperatorError(f"{file} cannot be read: {error.strerror}") from None
+
+
+def _text(file: Path, encoding: str | None, delimiter: str | None) -> Table:
+    code = known_encoding(encoding) if encoding else found_encoding(file)
+    if code == "utf-8":
+        # A mark at the begin is no part of the first column's name.
+        code = "utf-8-sig"
+    cut = known_delimiter(delimiter) if delimiter else found_delimiter(file, code)
+    shown = "utf-8" if code == "utf-8-sig" else code
+    size = file.stat().st_size
+    return Table(f"CSV, {shown}, delimiter {DELIMITERS[cut]}", _text_rows(file, code, cut), size)
+
+
+def _text_rows(file: Path, encoding: str, delimiter: str) -> Iterator[RawRow]:
+    csv.field_size_limit(_CELL_CHARACTERS_MAX)
+    # Bytes that are none of this encoding stay recognisable, so that one bad row does not end the rest.
+    with _open_text(file, encoding) as stream:
+        reader = csv.reader(stream, delimiter=delimiter)
+        while True:
+            line = reader.line_num + 1
+            try:
+                cells = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                yield RawRow(line, [], f"cannot be read: {error}")
+                continue
+            except UnicodeError as error:
+                yield RawRow(line, [], f"cannot be read: {error}")
+                return
+            fault = "" if all(map(_is_text, cells)) else "has bytes that are not of the file's encoding"
+            yield RawRow(line, cells, fault)
+
+
+def _open_text(file: Path, encoding: str) -> TextIO:
+    return file.open(encoding=encoding, errors="surrogateescape", newline="")
+
+
+def _is_text(cell: str) -> bool:
+    return cell.isascii() or not any("\ud800" <= character <= "\udfff" for character in cell)
+
+
+def _workbook(file: Path, sheet: str | None) -> Table:
+    try:
+        book = CalamineWorkbook.from_path(str(file))
+        names = book.sheet_names
+        if sheet is not None and sheet not in names:
+            raise UsageError(f"{file} has no sheet {sheet!r}; it has {', '.join(names)}")
+        if not names:
+            raise OperatorError(f"{file} has no sheet")
+        name = sheet if sheet is not None else names[0]
+        read = book.get_sheet_by_name(name)
+    except CalamineError as error:
+        raise OperatorError(f"{file} cannot be read as a workbook: {error}") from None
+    more = "" if len(names) == 1 else f" of {len(names)}"
+    return Table(f"workbook, sheet {name!r}{more}", _sheet_rows(read), read.total_height)
+
+
+def _sheet_rows(sheet: Any) -> Iterator[RawRow]:
+    first = sheet.start[0] if sheet.start else 0
+    # The area may begin below empty rows; what is counted is what Excel shows at the left.
+    for row, cells in enumerate(sheet.to_python(skip_empty_area=True), start=first + 1):
+        yield RawRow(row, cells)
+
+
+def as_text(cell: Cell) -> str:
+    """Return a cell as text without surrounding space: of a number all its digits, of a day its ISO form."""
+    if type(cell) is str:
+        return cell.strip()
+    if cell is None:
+        return ""
+    if isinstance(cell, bool):
+        return "true" if cell else "false"
+    if isinstance(cell, float):
+        return str(int(cell)) if cell.is_integer() else repr(cell)
+    if hasattr(cell, "isoformat"):
+        return str(cell.isoformat())
+    return str(cell)
