@@ -53,6 +53,14 @@ async def fill(db: Any, now_ms: int, days: int, *, stores: dict[int, tuple[int, 
                 flow.append((minute, store_id, network_id, int(Operation.EXPIRE_LOTS), 50, 0, 0, -40_000, 0, 0))
     await db.copy_records_to_table("tally", schema_name="office", records=tally)
     await db.copy_records_to_table("flow", schema_name="office", records=flow)
+    await db.execute(
+        """INSERT INTO office.network_tally SELECT minute, network_id, outcome, sum(count)
+        FROM office.tally JOIN store USING (store_id) GROUP BY 1, 2, 3"""
+    )
+    await db.execute(
+        """INSERT INTO office.network_flow SELECT minute, network_id, op, sum(entries), sum(receipts), sum(amount),
+        sum(points), sum(spent), sum(earned) FROM office.flow GROUP BY 1, 2, 3"""
+    )
     await _samples(db, now_ms, days, chance, trouble_ms)
     await _standings(db, now_ms, days)
 
