@@ -2,55 +2,132 @@
 
 from __future__ import annotations
 
-from fastapi import FastAPI, Request
+from http import HTTPStatus
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exception_handlers import http_exception_handler
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.routing import Match, Mount
+from starlette.types import Scope
 
 from admin_api import health
+from admin_api.api import (
+    accounts,
+    audit,
+    cards,
+    coalition,
+    figures,
+    me,
+    member_tokens,
+    members,
+    operations,
+    rules,
+    sign_in,
+    terminals,
+    tokens,
+    users,
+)
+from admin_api.console.app import create_console
 from admin_api.office import Office
-from admin_api.problem import MEDIA_TYPE, Problem, bad_request, conflict, invalid, key_reused, unavailable
+from admin_api.openapi import describe
+from admin_api.problem import Problem, answer, bad_request, conflict, invalid, key_reused, unavailable
+from admin_api.security.body_limit import BodyLimit
+from admin_api.security.headers import Headers
+from admin_api.security.strangers import Strangers
+from admin_api.security.unexpected import Unexpected
 from ledger.journal.writer import JournalDown
 from ledger.operator_desk import Undecided
 from ledger.registry.registry import Conflict
 from ledger.submission import Refusal
 
+_KINDS = {400: "bad-request", 404: "not-found", 405: "method-not-allowed"}
 _KEY_HEADER = ("header", "idempotency-key")
 
 
 def create_app(office: Office) -> FastAPI:
     """Return the application of an office."""
-    app = FastAPI(title="Tillwire", version="1", summary="Operators' interface of a loyalty-card authorisation server.")
+    app = FastAPI(
+        title="Tillwire",
+        version="1",
+        summary="Operators' interface of a loyalty-card authorisation server.",
+        openapi_url="/v1/openapi.json",
+        # Their pages load scripts from elsewhere.
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.openapi = lambda: describe(app)  # type: ignore[method-assign]
     app.state.office = office
     app.include_router(health.router(office.installation))
+    # Among routes that match the same path the first one wins, so literal paths come before those with parameters.
+    for subject in (sign_in, users, tokens, member_tokens, coalition, terminals, rules, members, cards, accounts, me,
+                    figures, operations, audit):  # fmt: skip
+        app.include_router(subject.router)
+    # Takes whatever none of the routes above has taken.
+    app.router.routes.append(_Pages("/", create_console(office)))
     _answer_problems(app)
+    _protect(app, office)
     return app
 
 
-def _answer_problems(app: FastAPI) -> None:
-    def answer(problem: Problem) -> JSONResponse:
-        return JSONResponse(problem.body, problem.status, problem.headers, MEDIA_TYPE)
+class _Pages(Mount):
+    """The console, for every path but those of the interface: there a wrong method is told from a wrong path."""
 
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        if f"{scope['path']}/".startswith("/v1/"):
+            return Match.NONE, {}
+        return super().matches(scope)
+
+
+def _protect(app: FastAPI, office: Office) -> None:
+    """Put around the endpoints what every request passes.
+
+    What is added last stands outermost: headers are on every answer, also on those of the others; what fails in the
+    others is answered; a body is counted before anybody reads it; strangers are counted before anybody works for them.
+    """
+    app.add_middleware(Strangers, office=office)
+    app.add_middleware(BodyLimit, bytes_max=office.limits.body_bytes_max)
+    app.add_middleware(Unexpected)
+    app.add_middleware(Headers, https=office.console_url.startswith("https:"))
+
+
+def _answer_problems(app: FastAPI) -> None:
     @app.exception_handler(Problem)
-    def _problem(_request: Request, problem: Problem) -> JSONResponse:
+    async def _problem(_request: Request, problem: Problem) -> JSONResponse:
         return answer(problem)
 
     @app.exception_handler(RequestValidationError)
-    def _invalid(_request: Request, error: RequestValidationError) -> JSONResponse:
+    async def _invalid(_request: Request, error: RequestValidationError) -> JSONResponse:
         if any(tuple(e["loc"]) == _KEY_HEADER and e["type"] == "missing" for e in error.errors()):
             return answer(bad_request("every POST needs the header Idempotency-Key, new for each new request"))
-        fields = [{"where": ".".join(map(str, e["loc"])), "what": e["msg"]} for e in error.errors()]
+        fields = [{"where": _shown(".".join(map(str, e["loc"]))), "what": _shown(e["msg"])} for e in error.errors()]
         return answer(invalid("; ".join(f"{f['where']}: {f['what']}" for f in fields), fields=fields))
 
+    @app.exception_handler(HTTPException)
+    async def _http(request: Request, error: HTTPException) -> Response:
+        if not f"{request.url.path}/".startswith("/v1/"):
+            return await http_exception_handler(request, error)
+        title = HTTPStatus(error.status_code).phrase
+        problem = Problem(error.status_code, _KINDS.get(error.status_code, "http"), title, str(error.detail))
+        problem.headers.update(error.headers or {})
+        return answer(problem)
+
     @app.exception_handler(Conflict)
-    def _conflict(_request: Request, error: Conflict) -> JSONResponse:
+    async def _conflict(_request: Request, error: Conflict) -> JSONResponse:
         return answer(conflict(str(error)))
 
     @app.exception_handler(JournalDown)
-    def _down(_request: Request, _error: JournalDown) -> JSONResponse:
+    async def _down(_request: Request, _error: JournalDown) -> JSONResponse:
         return answer(unavailable("the database does not answer"))
 
     @app.exception_handler(Undecided)
-    def _undecided(_request: Request, error: Undecided) -> JSONResponse:
+    async def _undecided(_request: Request, error: Undecided) -> JSONResponse:
         if error.refusal is Refusal.ID_REUSED:
             return answer(key_reused())
         return answer(unavailable(f"not decided: {error}; send the same request again"))
+
+
+def _shown(text: str) -> str:
+    """Return a text that may have come from outside as one that can be written: half a surrogate pair cannot."""
+    return text.encode("utf-8", "replace").decode()

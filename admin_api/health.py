@@ -37,8 +37,8 @@ def router(process: Process) -> APIRouter:
         response_model=Liveness,
         responses={503: {"model": Liveness, "description": "It hangs: restart it."}},
     )
-    def live() -> JSONResponse:
-        alive = bool(process.health()["live"])
+    async def live() -> JSONResponse:
+        alive = bool((await process.health())["live"])
         return JSONResponse({"live": alive}, 200 if alive else 503, _FRESH)
 
     @router.get(
@@ -47,8 +47,8 @@ def router(process: Process) -> APIRouter:
         response_model=Readiness,
         responses={503: {"model": Readiness, "description": "Something is down; the body says what."}},
     )
-    def ready() -> JSONResponse:
-        health = dict(process.health())
+    async def ready() -> JSONResponse:
+        health = dict(await process.health())
         return JSONResponse(health, 200 if health["live"] and health["ready"] else 503, _FRESH)
 
     @router.get("/metrics", summary="Counters and gauges for Prometheus.", response_class=Response)

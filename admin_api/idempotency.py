@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -27,11 +28,11 @@ from pydantic import BaseModel
 from admin_api.office import Office
 from admin_api.problem import Problem, key_reused, under_way
 from admin_api.security.actor import Actor
-from admin_api.security.sealing import NotReadable, Purpose, derived, opened, sealed
 from ledger.journal.writer import JournalDown
 from ledger.operator_desk import Undecided
 from ledger.registry import idempotency
 from ledger.registry.registry import Conflict, Row, Transaction
+from ledger.registry.secrecy import Cipher, Unreadable, derived_key
 from ledger.submission import Refusal
 
 REPLAYED_HEADER = "idempotency-replayed"
@@ -155,9 +156,10 @@ class _Request:
         self.key = idempotency.Key(actor.name, str(key))
         self.request_id = self.key.digest(_REQUEST_ID_BYTES)
         fields = asked.model_dump(mode="json") if isinstance(asked, BaseModel) else asked
-        text = orjson.dumps([getattr(key, "place", ""), fields], option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS)
+        # The slower JSON, because it takes whatever a request may hold: numbers of any size, half of a surrogate pair.
+        text = json.dumps([getattr(key, "place", ""), fields], sort_keys=True).encode()
         # Keyed, because what was asked may be somebody's phone number.
-        secret = derived(office.keys.personal_key, Purpose.FINGERPRINTS)
+        secret = derived_key(office.keys.personal_key, b"idempotency fingerprints")
         self._fingerprint = hashlib.blake2b(text, key=secret, digest_size=_FINGERPRINT_BYTES).digest()
 
     async def waited(self, attempt: Callable[[], Awaitable[_T | None]]) -> _T:
@@ -214,7 +216,7 @@ class _Request:
 
     def seal(self, reply: Reply) -> bytes:
         """Return the body as it is stored: it may hold a secret that is shown once, or personal data."""
-        return sealed(self._office.keys.personal_key, Purpose.ANSWERS, orjson.dumps(reply.body), self._bound_to)
+        return self._cipher.encrypt(orjson.dumps(reply.body), self._bound_to)
 
     async def _row(self, transaction: Transaction) -> Row | None:
         oldest_ms = self._oldest_ms(self._office.clock.now_ms())
@@ -225,16 +227,20 @@ class _Request:
 
     def _open(self, row: Row) -> Reply:
         try:
-            plain = opened(self._office.keys.personal_key, Purpose.ANSWERS, row["answer"], self._bound_to)
-        except NotReadable:
+            plain = self._cipher.decrypt(row["answer"], self._bound_to)
+        except Unreadable:
             raise Problem(
                 409, "conflict", "It does not fit what is there", "this was done, but its answer can no longer be read"
             ) from None
         return Reply(row["status"], orjson.loads(plain), replayed=True)
 
     @property
-    def _bound_to(self) -> str:
-        return f"{self.key.actor} {self.key.key}"
+    def _cipher(self) -> Cipher:
+        return Cipher(derived_key(self._office.keys.personal_key, b"idempotency answers"))
+
+    @property
+    def _bound_to(self) -> bytes:
+        return f"{self.key.actor} {self.key.key}".encode()
 
     def _oldest_ms(self, now_ms: int) -> int:
         return now_ms - self._office.limits.idempotency_s * 1_000

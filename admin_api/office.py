@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from admin_api.process import Process
+from admin_api.security.guard import Guard
 from ledger.clock import Clock
 from ledger.operator_desk import OperatorDesk
 from ledger.programme import Programme
@@ -44,7 +45,15 @@ class OfficeLimits:
     #: Wrong passwords in a row until a user is locked out, and for how long.
     failures_max: int = 8
     lockout_s: int = 900
+    #: No answer to a failed attempt to sign in comes earlier than this.
+    sign_in_failed_s: float = 0.5
+    token_days_max: int = 366
+    #: So many addresses and so many actors are remembered at most for counting their requests.
+    callers_max: int = 10_000
     body_bytes_max: int = 1_048_576
+    #: Streams of live figures open at once, and how long one lasts until its reader must connect again.
+    streams_max: int = 32
+    stream_s: int = 300
     page_rows_max: int = 200
     batch_cards_max: int = 100_000
 
@@ -65,8 +74,8 @@ class Installation(Process, Protocol):
     def drain(self) -> None:
         """Stop serving in an orderly way: registers are told to go, the process ends."""
 
-    def events(self) -> AsyncIterator[dict[str, Any]]:
-        """Yield the live figures of all workers, about once a second."""
+    def events(self) -> AsyncGenerator[Mapping[str, Any]]:
+        """Yield what `health` tells about once a second, until this process ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +89,13 @@ class Office:
     clock: Clock
     installation: Installation
     proofs: Proofs
+    #: Where people reach the console, as in "https://tillwire.example.com": what links are made from.
+    console_url: str = ""
+    #: What remembers attempts and knows passwords.
+    guard: Guard = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "guard", Guard(self.limits, self.keys, self.clock))
 
     @property
     def programme(self) -> Programme:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict
 
 MEDIA_TYPE = "application/problem+json"
@@ -50,6 +51,11 @@ class Problem(Exception):  # noqa: N818 - RFC 9457's word
         self.status = status
         self.body = {"type": f"/problems/{kind}", "title": title, "status": status, "detail": detail, **more}
         self.headers: dict[str, str] = {}
+
+
+def answer(problem: Problem) -> JSONResponse:
+    """Return a problem as an answer."""
+    return JSONResponse(problem.body, problem.status, problem.headers, MEDIA_TYPE)
 
 
 def bad_request(detail: str, **more: Any) -> Problem:
@@ -99,6 +105,11 @@ def conflict(detail: str, **more: Any) -> Problem:
 def declined(outcome: str, detail: str) -> Problem:
     """Return 409: the ledger's decision is a no; `outcome` is its name in SPEC.md."""
     return Problem(409, "declined", "Declined", detail, outcome=outcome)
+
+
+def too_large(bytes_max: int) -> Problem:
+    """Return 413: the body is longer than the office takes."""
+    return Problem(413, "too-large", "The body is too large", f"a body has at most {bytes_max} bytes")
 
 
 def invalid(detail: str, **more: Any) -> Problem:

@@ -7,9 +7,9 @@ from typing import Any, Protocol
 
 
 class Process(Protocol):
-    """The running process, as its supervisor knows it. Both calls are quick and never raise."""
+    """The running process, as its supervisor knows it. Both answer within a bounded time and never raise."""
 
-    def health(self) -> Mapping[str, Any]:
+    async def health(self) -> Mapping[str, Any]:
         """Return the state of the parts.
 
         `live` (bool): the supervisor works; `ready` (bool): registers are answered now; `down` (list of str) names what
@@ -17,4 +17,4 @@ class Process(Protocol):
         """
 
     def metrics(self) -> bytes:
-        """Return the numbers of all workers in Prometheus's text format."""
+        """Return the numbers of all workers in Prometheus's text format. Reads files: call it in a thread."""

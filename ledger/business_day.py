@@ -12,7 +12,7 @@ class BusinessDay:
     """Tells days apart; remembers the current one, since almost every question is about it."""
 
     def __init__(self, zone: ZoneInfo) -> None:
-        self._zone = zone
+        self.zone = zone
         self._from_ms = 0
         self._until_ms = 0
         self._day = 0
@@ -20,7 +20,7 @@ class BusinessDay:
     def day(self, at_ms: int) -> int:
         """Return the business day of a moment (milliseconds since 1970 UTC)."""
         if not self._from_ms <= at_ms < self._until_ms:
-            local = datetime.fromtimestamp(at_ms / 1000, UTC).astimezone(self._zone).date()
+            local = datetime.fromtimestamp(at_ms / 1000, UTC).astimezone(self.zone).date()
             self._day = (local - _EPOCH).days
             self._from_ms = self._midnight_ms(local)
             self._until_ms = self._midnight_ms(local + timedelta(days=1))
@@ -28,8 +28,8 @@ class BusinessDay:
 
     def utc_offset_ms(self, at_ms: int) -> int:
         """Return how far local time is ahead of UTC at a moment."""
-        offset = datetime.fromtimestamp(at_ms / 1000, UTC).astimezone(self._zone).utcoffset() or timedelta()
+        offset = datetime.fromtimestamp(at_ms / 1000, UTC).astimezone(self.zone).utcoffset() or timedelta()
         return int(offset.total_seconds() * 1000)
 
     def _midnight_ms(self, day: date) -> int:
-        return int(datetime(day.year, day.month, day.day, tzinfo=self._zone).timestamp() * 1000)
+        return int(datetime(day.year, day.month, day.day, tzinfo=self.zone).timestamp() * 1000)

@@ -98,6 +98,11 @@ class Committer:
         """Return whether everything decided is committed and answered."""
         return not self._groups
 
+    @property
+    def lag_s(self) -> float:
+        """Return the age of the oldest batch that is decided and not committed, in seconds."""
+        return self._clock.monotonic_s() - self._groups[0].formed_at if self._groups else 0.0
+
     def leftovers(self) -> list[Submission]:
         """Return everybody who has no answer although a decision was made."""
         return [submission for group in self._groups for submission in group.submissions()]

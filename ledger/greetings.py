@@ -21,6 +21,19 @@ def encrypt(key: bytes, account: int, name: str) -> bytes:
     return nonce + AESGCM(key).encrypt(nonce, name.encode(), account.to_bytes(8, "big"))
 
 
+def decrypt(key: bytes, account: int, stored: bytes) -> str | None:
+    """Return the name of what `encrypt` returned; None for one under another key, or cut off."""
+    return _decrypted(AESGCM(key), account, stored)
+
+
+def _decrypted(cipher: AESGCM, account: int, stored: bytes) -> str | None:
+    try:
+        return cipher.decrypt(stored[:_NONCE_BYTES], stored[_NONCE_BYTES:], account.to_bytes(8, "big")).decode()
+    except (InvalidTag, ValueError):
+        # Such a name is as good as none: a greeting is a courtesy, no reason to fail.
+        return None
+
+
 class Greetings:
     """Reads and remembers greeting names."""
 
@@ -48,11 +61,4 @@ class Greetings:
         return fresh
 
     def _decrypt(self, account: int, blob: bytes | None) -> str | None:
-        if blob is None:
-            return None
-        try:
-            bound_to = account.to_bytes(8, "big")
-            return self._cipher.decrypt(blob[:_NONCE_BYTES], blob[_NONCE_BYTES:], bound_to).decode()
-        except (InvalidTag, ValueError):
-            # A name under another key, or cut off, is as good as none: a greeting is a courtesy, no reason to fail.
-            return None
+        return None if blob is None else _decrypted(self._cipher, account, blob)

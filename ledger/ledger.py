@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from ledger.card_index import CardIndex
@@ -37,11 +37,22 @@ _DRAIN_POLL_S = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where this worker stands: its address for the others, its number, and how many workers there are."""
+    """Where this worker stands: its address for the others, its number, and how many workers there are.
+
+    Without workers it is an observer: nobody sends it anything, it owns no partition, and it forwards what it takes.
+    """
 
     address: str
     index: int = 0
     workers: int = 1
+
+    @property
+    def owned(self) -> bool:
+        """Whether partitions may be owned here."""
+        return self.workers > 0
+
+
+OBSERVER = Place("", workers=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +139,7 @@ class Ledger:
                 limits,
                 by_plan=number % place.workers == place.index,
             )
-            for number in range(limits.partitions)
+            for number in range(limits.partitions if place.owned else 0)
         ]
 
     async def start(self) -> None:
@@ -136,7 +147,9 @@ class Ledger:
 
         Raises JournalDown, and WorkersRunning when other workers still run with another number of partitions.
         """
-        await ensure_partitions(self._postgres, self._limits.partitions, timeout_s=self._limits.postgres_timeout_s)
+        if self._place.owned:
+            await ensure_partitions(self._postgres, self._limits.partitions, timeout_s=self._limits.postgres_timeout_s)
+        _, self._owners = await self._reader.partition_owners()
         await self._load_programme()
         works = [self._card_index.run, self._provisional.run, self._refresh_forever, *(p.run for p in self._partitions)]
         self._tasks = [asyncio.create_task(work(), name=work.__qualname__) for work in works]
@@ -187,11 +200,14 @@ class Ledger:
         self._partitions[submission.account % self._limits.partitions].submit(submission)
 
     def _route(self, submission: Submission) -> None:
-        partition = self._partitions[submission.account % self._limits.partitions]
-        owner = self._owners.get(partition.number, "")
+        number = submission.account % self._limits.partitions
+        owner = self._owners.get(number, "")
         # What is known of the owners is a moment old: it may still name who owned the partition before this worker.
-        if partition.here or owner in ("", self._place.address):
-            partition.submit(submission)
+        if self._place.owned and (self._partitions[number].here or owner in ("", self._place.address)):
+            self._partitions[number].submit(submission)
+        elif not owner:
+            # An observer has nobody to send it to: nothing has happened, so it may be asked again.
+            submission.reply_to.refuse(submission.request_id, Refusal.BUSY, self._limits.busy_retry_after_ms)
         elif not self._forward(owner, submission):
             self._refuse_unavailable(submission)
 
@@ -223,9 +239,12 @@ class Ledger:
 
     # ---- the programme
 
-    async def terminal(self, code: str) -> Terminal | None:
-        """Return a terminal as PostgreSQL has it now, or had it before it went away. Raises JournalDown."""
-        return await self._terminals.named(code)
+    async def terminals(self, codes: Sequence[str]) -> dict[str, Terminal]:
+        """Return those terminals that exist, by code, as PostgreSQL has them now, or had them before it went away.
+
+        Raises JournalDown.
+        """
+        return await self._terminals.named(codes)
 
     async def terminal_spent_today(self, terminal_id: int) -> int:
         """Return what a limited terminal has spent today, in minor points. Raises JournalDown."""
@@ -257,6 +276,11 @@ class Ledger:
 
     # ---- health
 
+    @property
+    def journal_away(self) -> bool:
+        """Whether PostgreSQL did not answer the last time that it was asked, or nothing was read from it yet."""
+        return self._pulse.away or not self.programme.version
+
     def health(self) -> dict[str, object]:
         """Return what this worker knows of itself: partitions served, what is in trouble, how much waits."""
         partitions = {
@@ -266,6 +290,7 @@ class Ledger:
                 "owner": self._owners.get(p.number, ""),
                 "trouble": p.trouble,
                 "backlog": p.backlog,
+                "lag_ms": int(p.lag_s * 1000),
             }
             for p in self._partitions
         }

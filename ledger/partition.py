@@ -97,6 +97,11 @@ class Partition:
         return len(self._kept) + (self._pipeline.backlog if self._pipeline else 0)
 
     @property
+    def lag_s(self) -> float:
+        """Return the age of the oldest batch that is decided here and not committed, in seconds."""
+        return self._pipeline.lag_s if self._pipeline else 0.0
+
+    @property
     def full(self) -> bool:
         """Return whether this worker decides it and has too much to do."""
         return self._pipeline is not None and self._pipeline.full

@@ -69,6 +69,11 @@ class Pipeline:
         return len(self._queue) + len(self._waiting_room)
 
     @property
+    def lag_s(self) -> float:
+        """Return the age of the oldest batch that is decided and not committed, in seconds."""
+        return self._committer.lag_s
+
+    @property
     def full(self) -> bool:
         """Return whether a submission would be refused as BUSY."""
         # So much that it could not be answered in time would be work for nothing.

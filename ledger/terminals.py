@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from ledger.journal.pulse import Pulse
 from ledger.journal.reader import Reader
@@ -21,24 +21,27 @@ class Terminals:
         self._entries_max = entries_max
         self._known: OrderedDict[str, tuple[int, Terminal]] = OrderedDict()
 
-    async def named(self, code: str) -> Terminal | None:
-        """Return a terminal, None if there is none. Raises JournalDown when only PostgreSQL could tell."""
+    async def named(self, codes: Sequence[str]) -> dict[str, Terminal]:
+        """Return those of the terminals that exist. Raises JournalDown when only PostgreSQL could tell."""
         version = self._version()
         if self._pulse.silent:
-            return self._remembered(code)
+            return self._remembered(codes)
         try:
-            terminal = await self._reader.terminal(code)
+            terminals = await self._reader.terminals(codes)
         except JournalDown:
-            return self._remembered(code)
-        if terminal is not None:
+            return self._remembered(codes)
+        for code, terminal in terminals.items():
             self._known[code] = version, terminal
             self._known.move_to_end(code)
-            while len(self._known) > self._entries_max:
-                self._known.popitem(last=False)
-        return terminal
+        while len(self._known) > self._entries_max:
+            self._known.popitem(last=False)
+        return terminals
 
-    def _remembered(self, code: str) -> Terminal:
-        version, terminal = self._known.get(code, (None, None))
-        if terminal is None or version != self._version():
-            raise JournalDown("PostgreSQL does not answer")
-        return terminal
+    def _remembered(self, codes: Sequence[str]) -> dict[str, Terminal]:
+        remembered = {}
+        for code in codes:
+            version, terminal = self._known.get(code, (None, None))
+            if terminal is None or version != self._version():
+                raise JournalDown("PostgreSQL does not answer")
+            remembered[code] = terminal
+        return remembered

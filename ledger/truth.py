@@ -171,21 +171,23 @@ class TruthReader:
             return self._decline(network, Outcome.NOT_PERMITTED)
         if found != _HERE:
             return self._decline(network, Outcome.ORIGINAL_OTHER_CARD)
-        return self._renderer.status(self._standing(family), original["answer"])
+        return self._renderer.status(standing(family, self._clock.now_ms()), original["answer"])
 
     def _decline(self, network: int, outcome: Outcome) -> bytes:
         return self._renderer.decided(Operation.STATUS, network, outcome, 0, 0, None, 0, None)
 
-    def _standing(self, family: Family) -> Standing:
-        original, fate = family[0], _fate(family)
-        if fate == Operation.REVERSE or original["op"] == Operation.TOMBSTONE:
-            return Standing.REVERSED
-        if original["op"] == Operation.HOLD:
-            open_hold = Standing.HELD if original["until_ms"] >= self._clock.now_ms() else Standing.EXPIRED
-            return _ENDS.get(fate, open_hold)
-        if sum(e["refunded"] for e in family[1:]) > 0:
-            return Standing.REFUNDED
-        return Standing.STANDS
+
+def standing(family: Family, now_ms: int) -> Standing:
+    """Return what became of a request, from the rows of ledger/sql/family.sql for it."""
+    original, fate = family[0], _fate(family)
+    if fate == Operation.REVERSE or original["op"] == Operation.TOMBSTONE:
+        return Standing.REVERSED
+    if original["op"] == Operation.HOLD:
+        open_hold = Standing.HELD if original["until_ms"] >= now_ms else Standing.EXPIRED
+        return _ENDS.get(fate, open_hold)
+    if sum(e["refunded"] for e in family[1:]) > 0:
+        return Standing.REFUNDED
+    return Standing.STANDS
 
 
 def _found(account: int, family: Family, merged: Mapping[int, int]) -> int:
@@ -228,7 +230,12 @@ def _new_card_state(card: CardRow | None, account: int) -> int:
 
 def _movable(head: Head) -> list[bytes]:
     """Return the cards of an account that may have moved on to replace another one: they were never used."""
-    return [token for token, status in State.unpacked(head.state).tokens.items() if status == _ISSUED]
+    try:
+        tokens = State.unpacked(head.state).tokens
+    except ValueError:
+        # A state that is none: the decision fails on it, and on nothing else.
+        return []
+    return [token for token, status in tokens.items() if status == _ISSUED]
 
 
 def _moved_on(truth: Truth, cards: Mapping[bytes, CardRow]) -> list[bytes]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from admin_api.card_numbers import ean13_numbers, new_card
+from admin_api.terminal_secrets import new_secret
 from ledger.card_tokens import token_hash
 from ledger.clock import SystemClock
 from ledger.greetings import encrypt
@@ -22,7 +23,7 @@ from protocol.codes import CardKind, Message
 from server.errors import OperatorError
 from server.ledger_engines import ledger_engines
 from server.ledger_limits import ledger_limits
-from server.programme_setup import add_terminal, credentials_of, new_secret
+from server.programme_setup import add_terminal
 from server.registers.answers import AnswerRenderer
 from server.secrets import Secrets
 from server.settings import Settings
@@ -128,9 +129,11 @@ async def _create_chain(to: Onboarding, chain: _Chain) -> dict[str, str]:
 async def _renew_lost_secrets(to: Onboarding, found: dict[str, str]) -> None:
     """Give the demo's terminals new secrets when the file that held them is gone: nobody else knows them."""
     for code in (code for chain in _CHAINS for codes in chain.stores.values() for code in codes):
-        secret = new_secret()
-        if code not in found and await to.renew(code, credentials_of(secret)):
-            found[code] = secret
+        if code in found:
+            continue
+        made = new_secret()
+        if await to.renew(code, made.credentials):
+            found[code] = made.secret
 
 
 async def _name(to: Onboarding, enrolled: list[Enrolled], personal_key: bytes) -> None:

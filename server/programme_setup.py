@@ -1,35 +1,21 @@
-"""New terminals as the command line and the demo make them: with secrets that exist in clear only once."""
+"""New terminals and cards as the command line, the demo and load tests make them."""
 
 from __future__ import annotations
 
-import os
-import secrets
 from collections.abc import Iterable
 
-from ledger.journal.onboarding import Credentials, Onboarding
-from protocol import scram, tokens
+from admin_api.terminal_secrets import new_secret
+from ledger.journal.onboarding import Onboarding
+from protocol import tokens
 from protocol.codes import CardKind
 from protocol.requests import Card
-
-_SECRET_BYTES = 24
-
-
-def new_secret() -> str:
-    """Return a secret for a terminal: 192 random bits in printable ASCII."""
-    return secrets.token_urlsafe(_SECRET_BYTES)
-
-
-def credentials_of(secret: str) -> Credentials:
-    """Return what the server keeps of a secret."""
-    made = scram.credentials(secret, os.urandom(scram.SALT_BYTES), scram.ITERATIONS)
-    return Credentials(made.salt, made.iterations, made.stored_key, made.server_key)
 
 
 async def add_terminal(onboarding: Onboarding, store_id: int, code: str, permitted: Iterable[int]) -> str:
     """Add a terminal and return its secret, which is kept nowhere."""
-    secret = new_secret()
-    await onboarding.terminal(store_id, code, permitted, credentials_of(secret))
-    return secret
+    made = new_secret()
+    await onboarding.terminal(store_id, code, permitted, made.credentials)
+    return made.secret
 
 
 def numbered_card(number: int) -> Card:

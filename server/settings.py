@@ -158,6 +158,70 @@ class Requests(BaseModel):
     )
 
 
+class Operators(BaseModel):
+    """The admin process: the operators' HTTP interface and console, beside health and metrics on `admin_port`."""
+
+    admin_url: str | None = Field(
+        default=None,
+        description="Where people reach the console, as in `https://loyalty.example.com`; links begin with it. "
+        "Without it: `admin_host` and `admin_port`.",
+    )
+    admin_tls_cert_file: Path | None = Field(
+        default=None, description="PEM certificate chain; with it the admin port speaks HTTPS."
+    )
+    admin_tls_key_file: Path | None = Field(default=None, description="PEM private key of that certificate.")
+    forwarded_allow_ips: str = Field(
+        default="",
+        description="Addresses of the reverse proxies, comma-separated, whose `X-Forwarded-For` and "
+        "`X-Forwarded-Proto` are believed; nobody's when empty.",
+    )
+    admin_connections_max: Count = Field(
+        default=512, description="HTTP connections of the admin process; more are answered 503."
+    )
+    admin_streams_max: Count = Field(
+        default=32, description="Streams of live figures among them; more are answered 503."
+    )
+    admin_silence_ms: Milliseconds = Field(
+        default=10_000, description="How long an HTTP connection may take until its request's headers are there."
+    )
+    admin_body_bytes_max: Count = Field(default=1_048_576, description="Longest body of an HTTP request.")
+    admin_memory_bytes_max: Annotated[int, Field(ge=256 * 2**20)] = Field(
+        default=2**30, description="Memory of the admin process; past it requests fail, and registers notice nothing."
+    )
+    admin_kill_after_ms: Milliseconds = Field(
+        default=10_000, description="An admin process that reports nothing for so long is killed and started anew."
+    )
+    admin_patience_ms: Milliseconds = Field(
+        default=5_000, description="How long an operator's request may wait for its decision before it is answered 503."
+    )
+    admin_postgres_connections_max: Count = Field(
+        default=8, description="Connections of the admin process to PostgreSQL for its own tables."
+    )
+    admin_page_rows_max: Count = Field(default=200, description="Most rows of one page of a list.")
+    requests_per_minute_max: Count = Field(
+        default=1_200, description="HTTP requests of one actor a minute; more are answered 429."
+    )
+    sign_ins_per_minute_max: Count = Field(default=10, description="Attempts to sign in from one address a minute.")
+    sign_in_failures_max: Count = Field(
+        default=8, description="Wrong passwords or codes in a row until a user is locked out."
+    )
+    lockout_ms: Milliseconds = Field(default=900_000, description="For how long.")
+    session_idle_ms: Milliseconds = Field(default=1_800_000, description="A session ends after so much silence.")
+    session_ms: Milliseconds = Field(default=43_200_000, description="A session ends at last after so long.")
+    invitation_ms: Milliseconds = Field(default=86_400_000, description="How long a new user's link may be used.")
+    member_token_ms_max: Milliseconds = Field(
+        default=86_400_000, description="Longest life of a token with which one member sees his own account."
+    )
+    idempotency_ms: Milliseconds = Field(
+        default=86_400_000, description="How long the answer to a POST is remembered under its Idempotency-Key."
+    )
+    adjust_alone_points_max: Annotated[int, Field(ge=0, le=INT53_MAX)] = Field(
+        default=100_000,
+        description="Adjustments of more minor points than this, in either direction, need a second person.",
+    )
+    card_batch_cards_max: Count = Field(default=100_000, description="Most cards of one batch.")
+
+
 class Observation(BaseModel):
     """What the process tells about itself."""
 
@@ -170,10 +234,10 @@ class Observation(BaseModel):
     )
 
 
-GROUPS: tuple[type[BaseModel], ...] = (Addresses, Engines, Process, Connections, Requests, Observation)
+GROUPS: tuple[type[BaseModel], ...] = (Addresses, Engines, Process, Connections, Requests, Operators, Observation)
 
 
-class Settings(Observation, Requests, Connections, Process, Engines, Addresses):
+class Settings(Observation, Operators, Requests, Connections, Process, Engines, Addresses):
     """All settings. Immutable; `model_copy(update=...)` gives a changed copy."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
@@ -184,6 +248,8 @@ class Settings(Observation, Requests, Connections, Process, Engines, Addresses):
             raise ValueError("tls_cert_file and tls_key_file are set together or not at all")
         if self.tls_client_ca_file is not None and self.tls_cert_file is None:
             raise ValueError("tls_client_ca_file needs tls_cert_file and tls_key_file")
+        if (self.admin_tls_cert_file is None) != (self.admin_tls_key_file is None):
+            raise ValueError("admin_tls_cert_file and admin_tls_key_file are set together or not at all")
         for smaller, larger in (
             ("heartbeat_ms", "idle_timeout_ms"),
             ("ttl_default_ms", "ttl_max_ms"),
@@ -191,6 +257,8 @@ class Settings(Observation, Requests, Connections, Process, Engines, Addresses):
             ("redis_steady_ms", "redis_steady_ms_max"),
             ("status_interval_ms", "worker_silent_after_ms"),
             ("worker_silent_after_ms", "worker_kill_after_ms"),
+            ("status_interval_ms", "admin_kill_after_ms"),
+            ("session_idle_ms", "session_ms"),
         ):
             if getattr(self, smaller) > getattr(self, larger):
                 raise ValueError(f"{smaller} must not exceed {larger}")

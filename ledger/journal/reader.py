@@ -109,12 +109,10 @@ class Reader:
         rows = await self._fetch("terminal_spent", terminal_id, day)
         return int(rows[0]["spent"]) if rows else 0
 
-    async def terminal(self, code: str) -> Terminal | None:
-        """Return a terminal with its credentials and permissions, or None."""
-        rows = await self._fetch("terminal_by_code", code)
-        if not rows:
-            return None
-        return Terminal(**{**dict(rows[0]), "permitted": frozenset(rows[0]["permitted"])})
+    async def terminals(self, codes: Sequence[str]) -> dict[str, Terminal]:
+        """Return those of the terminals that exist, with credentials and permissions, by their codes."""
+        rows = await self._fetch("terminals_by_code", codes)
+        return {row["code"]: Terminal(**{**dict(row), "permitted": frozenset(row["permitted"])}) for row in rows}
 
     async def programme(self) -> Programme:
         """Return a consistent snapshot of all networks and their rules."""

@@ -188,6 +188,10 @@ class PersonalData:
         """Return personal.member.greeting, which registers are told: the given name."""
         return None if not told.given_name else greetings.encrypt(self._greeting_key, account, told.given_name)
 
+    def greeted(self, account: int, stored: bytes) -> str | None:
+        """Return the name in personal.member.greeting; None if it cannot be read."""
+        return greetings.decrypt(self._greeting_key, account, stored)
+
     def lookups(self, told: PersonalFields) -> list[Hash]:
         """Return the hashes under which a member with these fields is found."""
         found: list[Hash] = []

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from typing import Any, TypeAlias
 
@@ -24,6 +24,15 @@ class Conflict(Exception):  # noqa: N818 - it says what is the matter
 
 #: The transaction of `Registry.together` that this task is in.
 _joined: ContextVar[Transaction | None] = ContextVar("joined", default=None)
+
+
+@contextmanager
+def taken(what: str) -> Iterator[None]:
+    """Raise Conflict with words for people where a name is given a second time; `what` is as in "the name 'Anna'"."""
+    try:
+        yield
+    except asyncpg.UniqueViolationError as error:
+        raise Conflict(f"{what} is taken") from error
 
 
 class Registry:
@@ -97,5 +106,13 @@ class Registry:
             raise Conflict(f"there is no such thing, or something depends on it: {error.constraint_name}") from error
         except (asyncpg.CheckViolationError, asyncpg.NumericValueOutOfRangeError) as error:
             raise Conflict(f"a value is out of its range: {error.constraint_name or error}") from error
+        except asyncpg.DataError as error:
+            raise Conflict("a value is none that can be stored") from error
+        except asyncpg.TransactionRollbackError as error:
+            # Two transactions stood in each other's way; the same again will do.
+            raise JournalDown(str(error)) from error
         except DOWN as error:
+            if isinstance(error, asyncpg.InterfaceError) and isinstance(error, ValueError):
+                # The driver's own word for a number or a text that PostgreSQL could not even be sent.
+                raise Conflict("a value is out of its range") from error
             raise JournalDown(str(error)) from error

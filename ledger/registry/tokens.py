@@ -45,3 +45,30 @@ async def add(
         hashed(token), name, sorted(permissions), partner_id, created_by, now_ms, expires_ms,
     )  # fmt: skip
     return int(token_id), token
+
+
+async def touch(transaction: Transaction, token_id: int, now_ms: int, *, at_most_every_ms: int) -> None:
+    """Note that a token was used, unless that was noted a moment ago."""
+    await transaction.execute(statements("tokens")["touch_token"], token_id, now_ms, now_ms - at_most_every_ms)
+
+
+async def listed(transaction: Transaction, *, partner_id: int | None, before: int, rows_max: int) -> list[Row]:
+    """Return tokens without what opens anything, the newest first; only those bound to a partner if one is given."""
+    return list(await transaction.fetch(statements("tokens")["list_tokens"], partner_id, before, rows_max))
+
+
+async def by_id(transaction: Transaction, token_id: int) -> Row | None:
+    """Return one of what `listed` returns."""
+    row: Row | None = await transaction.fetchrow(statements("tokens")["token"], token_id)
+    return row
+
+
+async def revoke(transaction: Transaction, token_id: int, now_ms: int) -> None:
+    """End a token for good."""
+    await transaction.execute(statements("tokens")["revoke_token"], token_id, now_ms)
+
+
+async def revoke_made_by(transaction: Transaction, actor: str, now_ms: int, *, keep: Iterable[str]) -> list[int]:
+    """End the tokens that an actor made, and those made with them, unless they permit no more than `keep`."""
+    rows = await transaction.fetch(statements("tokens")["revoke_tokens_of"], actor, now_ms, sorted(keep))
+    return [row["token_id"] for row in rows]

@@ -67,24 +67,18 @@ def verify(
 
 
 async def _verified(settings: Settings, skip_redis: bool) -> Any:
-    from ledger.hot_store import HotStore
-    from ledger.verify import verify as verify_journal
+    from server.proof import prove
     from server.secrets import load_secrets
 
     postgres_url = required_url(settings, "postgres_url")
-    hot_store = None
-    if not skip_redis:
-        hot_store = HotStore.at(required_url(settings, "redis_url"), timeout_s=settings.redis_timeout_ms / 1000)
+    redis_url = None if skip_redis else required_url(settings, "redis_url")
     columns = (TextColumn("accounts"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    try:
-        with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
-            task = bar.add_task("accounts", total=None)
-            return await verify_journal(
-                postgres_url,
-                hot_store,
-                load_secrets(settings).seal_key,
-                lambda done, total: bar.update(task, completed=done, total=total),
-            )
-    finally:
-        if hot_store is not None:
-            await hot_store.close()
+    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task("accounts", total=None)
+        return await prove(
+            postgres_url,
+            redis_url,
+            load_secrets(settings).seal_key,
+            lambda done, total: bar.update(task, completed=done, total=total),
+            redis_timeout_s=settings.redis_timeout_ms / 1000,
+        )

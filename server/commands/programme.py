@@ -13,13 +13,14 @@ from admin_api.card_numbers import ean13_numbers, new_card
 from ledger.journal.onboarding import NotOnboarded, Onboarding, onboarding
 from ledger.journal.writer import JournalDown
 from ledger.programme import Rules
+from ledger.rules_check import BadRules, check
 from protocol.codes import CardKind, Message
+from protocol.session import TERMINAL_ID
 from protocol.tokens import BadCard
 from server.commands import population
 from server.commands.invocation import JsonOption, invocation, required_url, say, say_json
 from server.errors import OperatorError, UsageError
 from server.programme_setup import add_terminal
-from server.registers.slip import TemplateError, check_template
 from server.secrets import load_secrets
 
 Work = Callable[[Onboarding], Awaitable[dict[str, Any]]]
@@ -89,11 +90,6 @@ def network(  # noqa: PLR0917 - typer makes an option of each
     as_json: JsonOption = False,
 ) -> None:
     """Add a network of stores with its rules."""
-    for line in slip or ():
-        try:
-            check_template(line)
-        except TemplateError as error:
-            raise UsageError(str(error)) from None
     rules = Rules(
         valid_from_ms=0,
         earn_rate_bp=earn_rate_bp,
@@ -110,6 +106,10 @@ def network(  # noqa: PLR0917 - typer makes an option of each
         greeting=greeting,
         slip=tuple(slip or ()),
     )
+    try:
+        check(rules)
+    except BadRules as error:
+        raise UsageError(str(error)) from None
 
     async def work(to: Onboarding) -> dict[str, Any]:
         partner_id = _existing(await to.partner_named(partner), f"partner named {partner!r}")
@@ -145,6 +145,8 @@ def terminal(
     as_json: JsonOption = False,
 ) -> None:
     """Add a terminal and print its secret, which is kept nowhere and cannot be shown again."""
+    if not TERMINAL_ID.fullmatch(code):
+        raise UsageError(f"{code!r} is no terminal's code: 1 to 64 letters, digits, dots, colons, dashes, underscores")
     names = list(_OPERATIONS) if may == "all" else [name.strip().lower() for name in may.split(",")]
     unknown = [name for name in names if name not in _OPERATIONS]
     if unknown:

@@ -1,7 +1,7 @@
 """What a worker counts, for Prometheus. The hot path adds to plain numbers; `flush` hands them over now and then.
 
 With `PROMETHEUS_MULTIPROC_DIR` set in a worker's environment, every worker keeps its numbers in files of that folder
-and the supervisor adds them up.
+and the admin process adds them up.
 """
 
 from __future__ import annotations
@@ -9,12 +9,18 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TypeAlias
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
 
 from protocol.codes import OPERATION_FIRST, OPERATION_LAST, ErrorCode, Goodbye, Message, Outcome
 
+FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 LATENCY_BOUNDS_S = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.0, 2.0, 5.0, 30.0)
+#: Answers by store, operation and outcome.
+Counted: TypeAlias = dict[tuple[int, int, int], int]
 _OPERATIONS = tuple(op for op in Message if OPERATION_FIRST <= op <= OPERATION_LAST)
 
 
@@ -55,7 +61,8 @@ class Metrics:
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         """Register in `registry`; a fresh one is made if there is none, so that two workers fit in one process."""
         self.registry = registry if registry is not None else CollectorRegistry()
-        self._answered: defaultdict[tuple[int, int], int] = defaultdict(int)
+        self._answered: defaultdict[tuple[int, int, int], int] = defaultdict(int)
+        self._untaken: Counted = {}
         self._errors: defaultdict[tuple[int, int], int] = defaultdict(int)
         self._replays = 0
         self._latencies = {int(op): _Latencies() for op in _OPERATIONS}
@@ -93,6 +100,12 @@ class Metrics:
         self._connections = Gauge(
             "tillwire_connections", "Open connections of registers.", registry=registry, multiprocess_mode="livesum"
         )
+        self._journal_lag = Gauge(
+            "tillwire_journal_lag_seconds",
+            "Age of the oldest batch that is decided and not committed.",
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
         self._ledger_gauge = Gauge(
             "tillwire_ledger",
             "Figures of the ledger: queued requests, entries waiting for PostgreSQL, and the like.",
@@ -105,9 +118,9 @@ class Metrics:
         )
         self._histograms = {int(op): self._seconds.labels(op.name) for op in _OPERATIONS}
 
-    def answered(self, op: int, outcome: int, seconds: float, *, replayed: bool) -> None:
-        """Count an answer; `seconds` since its request was complete."""
-        self._answered[op, outcome] += 1
+    def answered(self, store_id: int, op: int, outcome: int, seconds: float, *, replayed: bool) -> None:
+        """Count an answer to a terminal of a store; `seconds` since its request was complete."""
+        self._answered[store_id, op, outcome] += 1
         if replayed:
             self._replays += 1
         self._latencies[op].observe(seconds)
@@ -137,10 +150,22 @@ class Metrics:
             if grown > 0:
                 self._ledger_total.labels(name.removesuffix("_total")).inc(grown)
 
+    def journal_lag(self, seconds: float) -> None:
+        """Set the age of the oldest batch that is decided and not committed."""
+        self._journal_lag.set(seconds)
+
+    def take_answered(self) -> Counted:
+        """Return the answers since the last call, by store, operation and outcome."""
+        self.flush()
+        taken, self._untaken = self._untaken, {}
+        return taken
+
     def flush(self) -> None:
         """Hand over what was counted since the last call."""
-        for (op, outcome), count in self._answered.items():
+        for key, count in self._answered.items():
+            _, op, outcome = key
             self._answers_total.labels(_name(Message, op), _name(Outcome, outcome)).inc(count)
+            self._untaken[key] = self._untaken.get(key, 0) + count
         self._answered.clear()
         for (op, code), count in self._errors.items():
             self._errors_total.labels(_name(Message, op), _name(ErrorCode, code)).inc(count)
@@ -153,6 +178,13 @@ class Metrics:
             self._replays = 0
         for op, latencies in self._latencies.items():
             latencies.flush(self._histograms[op])
+
+
+def added_up(folder: Path) -> bytes:
+    """Return the metrics that processes, past and present, keep in a folder, in the Prometheus text format."""
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry, path=str(folder))  # type: ignore[no-untyped-call]
+    return generate_latest(registry)
 
 
 def _name(codes: type[Message | Outcome | ErrorCode | Goodbye], value: int) -> str:

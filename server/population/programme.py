@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from admin_api.terminal_secrets import new_secret
 from ledger.journal.onboarding import onboarding
 from ledger.programme import Rules
 from protocol.codes import Message
 from server.errors import OperatorError
 from server.population.history import EARN_RATE_BP
 from server.population.specimen import Origin
-from server.programme_setup import credentials_of, new_secret
 
 CURRENCY = "EUR"
 TERMINAL_PREFIX = "load-"
@@ -39,10 +39,9 @@ async def found(postgres_url: str, terminals: int) -> Founded:
         network_id = await to.network(partner_id, _NAME, CURRENCY)
         await to.rules(network_id, _RULES)
         store_id = await to.store(network_id, _NAME)
-        secret = new_secret()
-        credentials = credentials_of(secret)
+        made = new_secret()
         ids = [
-            await to.terminal(store_id, f"{TERMINAL_PREFIX}{number}", _EVERYTHING, credentials)
+            await to.terminal(store_id, f"{TERMINAL_PREFIX}{number}", _EVERYTHING, made.credentials)
             for number in range(terminals)
         ]
-        return Founded(Origin(ids[0], network_id, partner_id, CURRENCY, _RULES), secret)
+        return Founded(Origin(ids[0], network_id, partner_id, CURRENCY, _RULES), made.secret)

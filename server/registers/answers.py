@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from ledger.programme import Network, Programme, Rules
+from ledger.slip import SlipTemplates, TemplateError, calendar_day
 from protocol.answers import (
     GREETING_CHARACTERS_MAX,
     balance_detail,
@@ -16,12 +17,7 @@ from protocol.answers import (
     status_detail,
 )
 from protocol.codes import Message, Outcome, StatusState
-from server.registers.slip import SlipTemplates, TemplateError, calendar_day, check_template
 
-__all__ = ["AnswerRenderer", "check_programme", "check_template"]
-
-_SPENDS = frozenset({int(Message.REDEEM), int(Message.SALE), int(Message.CAPTURE)})
-_GIVES_BACK = frozenset({int(Message.RELEASE), int(Message.REFUND), int(Message.REVERSE)})
 _BALANCE = int(Message.BALANCE)
 _DETAILED = frozenset({_BALANCE, int(Message.HOLD)})
 _APPROVED_LAST = int(Outcome.APPROVED_PARTIAL)
@@ -65,7 +61,7 @@ class AnswerRenderer:
             shown = (available, held, pending, owed, expiring, calendar_day(expiring_day))
             templates = self._templates(network_id)
             if templates is not _NO_SLIP:
-                slip = _slip(templates, op, outcome, points, earned, shown)
+                slip = templates.lines(op, outcome, points, earned, shown)
         if outcome <= _APPROVED_LAST and op in _DETAILED:
             packed = balance_detail(_printable(greeting)) if op == _BALANCE else hold_detail(detail)
             return encode_body(outcome, points, earned, shown, slip, packed)
@@ -117,20 +113,6 @@ class _Compiled:
             # An answer matters more than its slip: the rules were to be checked before they came into force.
             _log.error("slip left out", network=self._network.network_id, reason=str(error))
             self.templates = _NO_SLIP
-
-
-def _slip(templates: SlipTemplates, op: int, outcome: int, points: int, earned: int, shown: Sequence[int]) -> list[str]:
-    if outcome > _APPROVED_LAST:
-        return templates.declined((0, 0, 0, 0, *shown))
-    return templates.approved(
-        (
-            points if op in _SPENDS else 0,
-            max(earned, 0),
-            points if op in _GIVES_BACK else 0,
-            max(-earned, 0),
-            *shown,
-        )
-    )
 
 
 def _printable(greeting: str | None) -> str | None:

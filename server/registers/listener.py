@@ -9,9 +9,13 @@ import ssl
 
 import structlog
 
+from ledger.programme import Terminal
 from protocol.codes import Goodbye
-from server.registers.reception import Reception
+from server.registers.reception import Guest, Reception
 from server.registers.session import PlainSession, Session, TlsSession
+
+# Terminals of one query after a change of the programme: some 10 ms of PostgreSQL, and as much of this process.
+_RECHECKED_AT_ONCE = 1_000
 
 _log = structlog.get_logger(subject="listener")
 
@@ -73,22 +77,22 @@ class Listener:
             self._rechecker = asyncio.get_running_loop().create_task(self._recheck(), name="terminal permissions")
 
     async def _recheck(self) -> None:
-        """Look every connected terminal up again after the programme changed: it may have been suspended."""
-        for session in list(self._reception.guests):
-            version = self._reception.ledger.programme.version
-            terminal = session.terminal
-            if not session.ready or terminal is None or session.programme_version == version:
-                continue
+        """Look the connected terminals up again after the programme changed, many by one query.
+
+        One may have been suspended, or its secret replaced.
+        """
+        version = self._reception.ledger.programme.version
+        stale = [guest for guest in self._reception.guests if guest.ready and guest.programme_version != version]
+        for start in range(0, len(stale), _RECHECKED_AT_ONCE):
+            part = [(guest, guest.terminal) for guest in stale[start : start + _RECHECKED_AT_ONCE]]
             try:
-                known = await self._reception.look_up(terminal.code)
+                known = await self._reception.look_up_all([before.code for _, before in part if before is not None])
             except Exception as error:  # noqa: BLE001 - what is away comes back, the next sweep tries again
                 _log.warning("terminals could not be looked up", reason=repr(error))
                 return
-            if known is None or not known.active:
-                session.suspend()
-            else:
-                session.terminal = known
-                session.programme_version = version
+            for guest, before in part:
+                if before is not None and guest.ready:
+                    _settle(guest, before, known.get(before.code), version)
 
     async def drain(self, timeout_ms: int) -> None:
         """Accept nobody more, let what is in flight be answered, tell registers to reconnect, close; then return.
@@ -126,3 +130,14 @@ class Listener:
         self._listening.close()
         # One turn of the loop, in which the transports report that they are closed.
         await asyncio.sleep(0)
+
+
+def _settle(guest: Guest, before: Terminal, now: Terminal | None, version: int) -> None:
+    """Let a connection go on with what holds now, or end it."""
+    if now is None or not now.active:
+        guest.suspend()
+    elif (now.stored_key, now.server_key) != (before.stored_key, before.server_key):
+        guest.disown()
+    else:
+        guest.terminal = now
+        guest.programme_version = version

@@ -39,13 +39,21 @@ class Pending:
     A connection may send the same id twice before the first answer is out, so this is not looked up by id.
     """
 
-    __slots__ = ("_clock", "_metrics", "_op", "_room", "_sender", "_started", "reservation")
+    __slots__ = ("_clock", "_metrics", "_op", "_room", "_sender", "_started", "_store_id", "reservation")
 
     def __init__(
-        self, sender: Sender, op: int, started: float, metrics: Metrics, room: TerminalRoom, clock: Clock
+        self,
+        sender: Sender,
+        store_id: int,
+        op: int,
+        started: float,
+        metrics: Metrics,
+        room: TerminalRoom,
+        clock: Clock,
     ) -> None:
-        """Take whom to tell; `started` is when the request was complete, in seconds of the monotonic clock."""
+        """Take whom to tell, and in which store; `started` is when the request was complete (monotonic clock)."""
         self._sender = sender
+        self._store_id = store_id
         self._op = op
         self._started = started
         self._metrics = metrics
@@ -56,7 +64,8 @@ class Pending:
     def answer(self, request_id: bytes, body: bytes, *, replayed: bool) -> None:
         """Pass an answer on. The second byte of a body is its outcome: 0 to 127 packs into one byte."""
         outcome = body[1]
-        self._metrics.answered(self._op, outcome, self._clock.monotonic_s() - self._started, replayed=replayed)
+        seconds = self._clock.monotonic_s() - self._started
+        self._metrics.answered(self._store_id, self._op, outcome, seconds, replayed=replayed)
         if self.reservation is not None:
             self._settle(0 if replayed or outcome > _APPROVED_LAST else points_of(body))
         self._sender.send_answer(request_id, replayed, body)

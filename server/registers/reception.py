@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Protocol
 
@@ -68,8 +68,8 @@ class Registry(Decider, Protocol):
     def overloaded(self) -> bool:
         """Whether it would refuse every request as BUSY."""
 
-    async def terminal(self, code: str) -> Terminal | None:
-        """Return credentials and permissions as PostgreSQL has them now."""
+    async def terminals(self, codes: Sequence[str]) -> Mapping[str, Terminal]:
+        """Return those terminals that exist, by code, with credentials and permissions as PostgreSQL has them now."""
 
 
 class Guest(Timed, Protocol):
@@ -90,6 +90,9 @@ class Guest(Timed, Protocol):
 
     def suspend(self) -> None:
         """End the connection of a terminal that is switched off."""
+
+    def disown(self) -> None:
+        """End the connection of a terminal whose secret was replaced."""
 
     def cut_off(self) -> None:
         """Close at once."""
@@ -176,26 +179,19 @@ class Reception:
         task.add_done_callback(self._tasks.discard)
 
     async def look_up(self, code: str) -> Terminal | None:
-        """Return a terminal fresh from the ledger; `LOOKUPS_MAX` at a time. Raises what the ledger raises."""
+        """Return a terminal fresh from the ledger. Raises what the ledger raises."""
+        return (await self.look_up_all((code,))).get(code)
+
+    async def look_up_all(self, codes: Sequence[str]) -> dict[str, Terminal]:
+        """Return those terminals that exist, fresh from the ledger; `LOOKUPS_MAX` look-ups at a time, so many each."""
         async with self._lookups:
-            known = await self.ledger.terminal(code)
-        if known is None:
-            return None
+            known = await self.ledger.terminals(codes)
+        return {code: self._sharing(terminal) for code, terminal in known.items()}
+
+    def _sharing(self, known: Terminal) -> Terminal:
+        """Return the terminal with a set of permissions that it shares with others."""
         shared = self._permitted.setdefault(known.permitted, known.permitted)
-        if shared is known.permitted:
-            return known
-        return Terminal(
-            terminal_id=known.terminal_id,
-            code=known.code,
-            network_id=known.network_id,
-            store_id=known.store_id,
-            permitted=shared,
-            active=known.active,
-            salt=known.salt,
-            iterations=known.iterations,
-            stored_key=known.stored_key,
-            server_key=known.server_key,
-        )
+        return known if shared is known.permitted else replace(known, permitted=shared)
 
     def credentials(self, code: str, known: Terminal | None) -> Credentials:
         """Return what to challenge with; for an unknown terminal a decoy that no secret fits."""

@@ -124,12 +124,20 @@ class Session(asyncio.BaseProtocol):
         assert terminal is not None  # noqa: S101 - requests come after WELCOME
         request, fingerprint = event
         pending = Pending(
-            self, int(request.op), at.monotonic, reception.metrics, reception.room, reception.system_clock
+            self,
+            terminal.store_id,
+            int(request.op),
+            at.monotonic,
+            reception.metrics,
+            reception.room,
+            reception.system_clock,
         )
         reception.dispatcher.dispatch(request, fingerprint, terminal, pending, at)
 
     async def _sign_on(self, code: str) -> None:
         """Challenge a known terminal with its credentials and an unknown one with decoys, after the same look-up."""
+        # What is looked up is as good as this version at least; one that comes during the handshake asks for a recheck.
+        version = self._reception.ledger.programme.version
         try:
             known = await self._reception.look_up(code)
         except Exception as error:  # noqa: BLE001 - whatever is away, the register shall come back later
@@ -137,6 +145,7 @@ class Session(asyncio.BaseProtocol):
             self.say_goodbye(Goodbye.BUSY, "try again later")
             return
         self.terminal = known
+        self.programme_version = version
         self._connection.challenge(self._reception.credentials(code, known), self._reception.nonce())
         self._flush_soon()
 
@@ -164,7 +173,6 @@ class Session(asyncio.BaseProtocol):
         if profile is None:
             self.say_goodbye(Goodbye.BUSY, "the terminal's network is not in the programme")
             return
-        self.programme_version = reception.ledger.programme.version
         self._connection.welcome(reception.clock.now_ms(), reception.announced, profile)
         self._flush_soon()
 
@@ -213,6 +221,11 @@ class Session(asyncio.BaseProtocol):
         """End the connection of a terminal that the operator has switched off."""
         self._reception.log.warning("terminal is suspended", **self._who())
         self.say_goodbye(Goodbye.SUSPENDED, "this terminal is suspended")
+
+    def disown(self) -> None:
+        """End the connection of a terminal that signed on with a secret which holds no more."""
+        self._reception.log.warning("terminal has a new secret", **self._who())
+        self.say_goodbye(Goodbye.AUTH_FAILED, "this terminal's secret was replaced")
 
     def _flush_soon(self) -> None:
         if not self._dirty and self._transport is not None:

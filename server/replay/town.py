@@ -1,12 +1,12 @@
 """The programme of the replay: one network with a store for each of the data set's, a card for each household."""
 
-import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from admin_api.terminal_secrets import new_secret
 from ledger.card_tokens import token_hash
 from ledger.journal.enrolment import NewCard
-from ledger.journal.onboarding import Credentials, Onboarding, onboarding
+from ledger.journal.onboarding import Onboarding, onboarding
 from ledger.programme import Rules
 from protocol import scram, tokens
 from protocol.codes import Message
@@ -17,7 +17,6 @@ CURRENCY = "USD"
 _NAME = "The Complete Journey"
 _ACTIVE = 1
 _PERMITTED = (Message.BALANCE, Message.SALE)
-_SECRET_BYTES = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,19 +53,14 @@ async def _open_stores(to: Onboarding, stores: Iterable[int], tills: int, earn_b
     signs = {}
     for number in sorted(set(stores)):
         store = await to.store(network, f"Store {number}")
-        signs[number] = tuple(Sign(f"store-{number}-till-{till}", _secret()) for till in range(1, tills + 1))
-        for sign in signs[number]:
-            await to.terminal(store, sign.terminal, _PERMITTED, _credentials(sign.secret))
+        signs[number] = tuple([await _open_till(to, store, f"store-{number}-till-{till + 1}") for till in range(tills)])
     return signs
 
 
-def _secret() -> str:
-    return secrets.token_urlsafe(_SECRET_BYTES)
-
-
-def _credentials(secret: str) -> Credentials:
-    made = scram.credentials(secret, secrets.token_bytes(scram.SALT_BYTES), scram.ITERATIONS_MIN)
-    return Credentials(made.salt, made.iterations, made.stored_key, made.server_key)
+async def _open_till(to: Onboarding, store: int, code: str) -> Sign:
+    made = new_secret(scram.ITERATIONS_MIN)
+    await to.terminal(store, code, _PERMITTED, made.credentials)
+    return Sign(code, made.secret)
 
 
 def _new_card(card: Card, token_key: bytes) -> NewCard:

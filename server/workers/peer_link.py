@@ -232,6 +232,7 @@ class PeerLinks:
     ) -> None:
         """Take the path of this worker's socket and what decides the submissions that arrive there.
 
+        Without a path nobody reaches this end, and it only forwards.
         `outstanding_max` bounds the submissions under way on each link; more are refused as BUSY.
         """
         self.address = address
@@ -246,18 +247,20 @@ class PeerLinks:
         self._stopped = False
 
     async def start(self) -> None:
-        """Listen on the own address; only this user may connect (mode 0600)."""
-        if self._server is not None:
+        """Listen on the own address, if there is one; only this user may connect (mode 0600)."""
+        if self._sweeper is not None:
+            return
+        loop = asyncio.get_running_loop()
+        self._sweeper = loop.create_task(self._sweep(), name="peer links")
+        self._stopped = False
+        if not self.address:
             return
         _remove(self.address)
-        loop = asyncio.get_running_loop()
         self._server = await loop.create_unix_server(
             lambda: _Incoming(self._submit_local, self._incoming), self.address, start_serving=False
         )
         os.chmod(self.address, 0o600)  # noqa: PTH101
         await self._server.start_serving()
-        self._sweeper = loop.create_task(self._sweep(), name="peer links")
-        self._stopped = False
 
     def forward(self, address: str, submission: Submission) -> bool:
         """Send a submission to the worker at `address`, over a new link if need be; False once stopped.

@@ -1,4 +1,4 @@
-"""The folder that a supervisor and its workers share while they run: metrics, sockets between workers."""
+"""The folder that a supervisor and its workers share while they run: metrics, the socket of its health."""
 
 import contextlib
 import fcntl
@@ -44,3 +44,8 @@ def _remove_abandoned(parent: Path) -> None:
                 shutil.rmtree(folder, ignore_errors=True)
             finally:
                 os.close(lock)
+
+
+def metrics_folder(folder: Path) -> Path:
+    """Return where, within the shared folder, the processes keep their numbers."""
+    return folder / "metrics"

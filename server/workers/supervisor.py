@@ -1,6 +1,7 @@
-"""Keeps the worker processes alive on one listening socket, drains them on a signal, and knows how they are.
+"""Keeps the worker processes alive on one listening socket, and the admin process on another; drains them on a signal.
 
-The supervisor does no work of its own, so it has little to die of. If it dies all the same, its workers die with it.
+The supervisor does no work of its own, so it has little to die of. If it dies all the same, its processes die with it.
+It tells how everything is on a UNIX socket (`server.workers.health_socket`); the admin process makes HTTP of that.
 """
 
 import asyncio
@@ -10,33 +11,34 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.multiprocess import mark_process_dead
 
 from server.engines.processes import listener_of
 from server.errors import OperatorError
 from server.observation.logs import get_log
+from server.observation.metrics import FOLDER_VARIABLE
 from server.secrets import Secrets
 from server.settings import Settings
 from server.settings_load import to_handover
-from server.workers.shared_folder import SharedFolder
-from server.workers.worker_link import EXIT_CONFIGURATION, WorkerState, control_line
-from server.workers.worker_process import WorkerProcess
+from server.workers.health_socket import HealthSocket
+from server.workers.keeper import Keeper
+from server.workers.kept_process import Plan
+from server.workers.process_link import EXIT_CONFIGURATION, control_line
+from server.workers.shared_folder import SharedFolder, metrics_folder
 
-_BACKOFF_FIRST_S = 0.1
-# A worker that was ready for so long has not failed to start; its next restart is immediate again.
-_STABLE_S = 30.0
 # A worker drains for drain_timeout_ms by itself; this much longer it may take to say goodbye.
 _KILL_MARGIN_S = 1.0
+# The admin process ends after the workers, so that it can tell of them to the end. What it does then is short.
+_ADMIN_DRAIN_S = 5.0
+_ADMIN_BACKLOG = 512
 _TICK_S = 1.0
 _HUNG_AFTER_S = 10.0
-_METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 
 log = get_log("supervisor")
 
 
 class Supervisor:
-    """Runs `settings.workers` processes of `worker_module`.
+    """Runs `settings.workers` processes of `worker_module`, and one of `admin_module` if `bind_admin` was called.
 
     `revive` is called about once a second in a thread and returns the names of engines that it had to start again; it
     may raise OperatorError when one does not come up.
@@ -49,17 +51,20 @@ class Supervisor:
         *,
         revive: Callable[[], Sequence[str]] | None = None,
         worker_module: str = "server.workers.worker",
+        admin_module: str = "server.workers.admin_process",
     ) -> None:
         self._settings = settings
         self._folder = SharedFolder()
-        self._metrics_folder = self._folder.path / "metrics"
-        self._metrics_folder.mkdir()
+        self.metrics_folder = metrics_folder(self._folder.path)
+        self.metrics_folder.mkdir()
         self._handover = control_line(to_handover(settings), secrets.to_handover(), self._folder.path)
         self._revive = revive
-        self._module = worker_module
+        self._worker_module = worker_module
+        self._admin_module = admin_module
         self._socket: socket.socket | None = None
-        self._workers: dict[int, WorkerProcess] = {}
-        self._restarts = [0] * settings.workers
+        self._admin_socket: socket.socket | None = None
+        self._workers: list[Keeper] = []
+        self._admin: Keeper | None = None
         self._stop_asked = asyncio.Event()
         self._kill_asked = asyncio.Event()
         self._exit_code = 0
@@ -70,10 +75,26 @@ class Supervisor:
 
     def bind(self) -> tuple[str, int]:
         """Bind the registers' socket and return its address. Raises OperatorError."""
-        host, port = self._settings.listen_host, self._settings.listen_port
-        self._socket = bind_socket(host, port, "listen_port", self._settings.listen_backlog_connections_max)
-        address = self._socket.getsockname()
-        return str(address[0]), int(address[1])
+        settings = self._settings
+        backlog = settings.listen_backlog_connections_max
+        shared = bind_socket(settings.listen_host, settings.listen_port, "listen_port", backlog)
+        self._socket = shared
+        self._workers = [
+            self._keeper(Plan(f"worker {index}", self._worker_module, index, shared, settings.worker_kill_after_ms))
+            for index in range(settings.workers)
+        ]
+        return _address(shared)
+
+    def bind_admin(self) -> tuple[str, int]:
+        """Bind the admin socket, so that an admin process is kept on it; return its address. Raises OperatorError.
+
+        It stays open while the process is started again: who connects meanwhile waits.
+        """
+        host, port = self._settings.admin_host, self._settings.admin_port
+        self._admin_socket = bind_socket(host, port, "admin_port", _ADMIN_BACKLOG)
+        kill_after_ms = self._settings.admin_kill_after_ms
+        self._admin = self._keeper(Plan("admin", self._admin_module, 0, self._admin_socket, kill_after_ms))
+        return _address(self._admin_socket)
 
     async def run(self) -> int:
         """Serve until a signal asks to stop and the workers have drained. Returns the exit code."""
@@ -83,15 +104,16 @@ class Supervisor:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self.stop)
         try:
-            async with asyncio.TaskGroup() as group:
+            async with HealthSocket(self._folder.path, self.health), asyncio.TaskGroup() as group:
                 tick = group.create_task(self._tick(), name="supervisor tick")
-                keepers = [
-                    group.create_task(self._keep(index), name=f"keeper of worker {index}")
-                    for index in range(self._settings.workers)
-                ]
+                workers = [group.create_task(self._keep(one), name=one.plan.title) for one in self._workers]
+                admin = [group.create_task(self._admin.run(), name="admin")] if self._admin is not None else []
                 await self._stop_asked.wait()
-                await self._drain(keepers)
+                await self._drain(workers)
+                if self._admin is not None:
+                    await self._end([self._admin], admin, _ADMIN_DRAIN_S)
                 tick.cancel()
+                log.info("stopped")
         finally:
             for number in (signal.SIGINT, signal.SIGTERM):
                 loop.remove_signal_handler(number)
@@ -105,105 +127,74 @@ class Supervisor:
         self._stop_asked.set()
 
     def close(self) -> None:
-        """Give back what `bind` and the constructor took. `run` does it by itself."""
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
+        """Give back what was bound and what the constructor took. `run` does it by itself."""
+        self._close_registers()
+        if self._admin_socket is not None:
+            self._admin_socket.close()
+            self._admin_socket = None
         self._folder.close()
 
     def health(self) -> dict[str, Any]:
-        """Tell how the process is; may be called from any thread.
+        """Tell how the processes are.
 
-        `live`: the supervisor works; if not, restart the process. `ready`: at least one worker accepts connections and
+        `live`: the supervisor works; if not, restart it. `ready`: at least one worker accepts connections and
         reaches everything it needs. `down`: whatever does not work, by name.
         """
-        workers = [worker.describe() for _, worker in sorted(self._workers.items())]
         down: list[str] = []
-        ready = False
-        for index in range(self._settings.workers):
-            shown = next((worker for worker in workers if worker["index"] == index), None)
-            if shown is None or shown["state"] != WorkerState.READY:
-                down.append(f"worker {index}")
-                continue
-            down.extend(name for name in shown["down"] if name not in down)
-            ready = ready or not shown["down"]
+        for worker in self._workers:
+            missing = worker.describe()["down"] if worker.ready else [worker.plan.title]
+            down.extend(name for name in missing if name not in down)
+        if self._admin is not None and not self._admin.ready:
+            down.append(self._admin.plan.title)
         if self._engine_trouble:
             down.append(self._engine_trouble)
+        ready = any(worker.flawless for worker in self._workers)
         draining = self._stop_asked.is_set()
         return {
             "live": time.monotonic() - self._ticked_at_s < _HUNG_AFTER_S,
             "ready": ready and not draining,
             "state": "draining" if draining else "serving" if ready else "starting",
             "down": down,
-            "restarts": sum(self._restarts),
-            "workers": workers,
+            "restarts": sum(worker.restarts for worker in self._workers),
+            "workers": [worker.describe() for worker in self._workers if worker.process is not None],
+            **({"admin": {**self._admin.describe(), "restarts": self._admin.restarts}} if self._admin else {}),
         }
 
-    def metrics(self) -> bytes:
-        """Return the metrics of all workers, past and present, in the Prometheus text format; from any thread."""
-        registry = CollectorRegistry()
-        MultiProcessCollector(registry, path=str(self._metrics_folder))  # type: ignore[no-untyped-call]
-        return generate_latest(registry)
+    def _keeper(self, plan: Plan) -> Keeper:
+        variables = {FOLDER_VARIABLE: str(self.metrics_folder)}
+        return Keeper(plan, self._settings, self._handover, variables, self._forget)
 
-    async def _keep(self, index: int) -> None:
-        pause_s = _BACKOFF_FIRST_S
-        while not self._stop_asked.is_set():
-            if self._socket is None:
-                return
-            code, stable = await self._run_one(index, self._socket)
-            if self._stop_asked.is_set():
-                return
-            if code == EXIT_CONFIGURATION:
-                log.error("worker cannot run with these settings", worker=index)
-                self._exit_code = EXIT_CONFIGURATION
-                self.stop()
-                return
-            self._restarts[index] += 1
-            if stable:
-                pause_s = _BACKOFF_FIRST_S
-            log.error("worker ended and is started again", worker=index, exit_code=code, pause_ms=int(pause_s * 1000))
-            await _wait(self._stop_asked, pause_s)
-            pause_s = min(2 * pause_s, self._settings.worker_backoff_ms_max / 1000)
+    def _forget(self, pid: int) -> None:
+        mark_process_dead(pid, str(self.metrics_folder))  # type: ignore[no-untyped-call]
 
-    async def _run_one(self, index: int, listening: socket.socket) -> tuple[int | None, bool]:
-        """Start a worker and see it through. Returns its exit code, and whether it was ready for a good while."""
-        variables = {_METRICS_VARIABLE: str(self._metrics_folder)}
-        try:
-            worker = await WorkerProcess.start(
-                index, self._settings, self._module, self._handover, listening, variables
-            )
-        except OSError as error:
-            log.warning("worker cannot be started", worker=index, reason=error.strerror)
-            return None, False
-        self._workers[index] = worker
-        if self._stop_asked.is_set():
-            # It was being started while the others were told.
-            worker.signal(signal.SIGTERM)
-        try:
-            code = await worker.run()
-        finally:
-            del self._workers[index]
-            mark_process_dead(worker.pid, str(self._metrics_folder))  # type: ignore[no-untyped-call]
-        return code, worker.ready_at_s is not None and time.monotonic() - worker.ready_at_s > _STABLE_S
+    async def _keep(self, worker: Keeper) -> None:
+        if not await worker.run():
+            self._exit_code = EXIT_CONFIGURATION
+            self.stop()
 
-    async def _drain(self, keepers: list[asyncio.Task[None]]) -> None:
-        log.info("draining", workers=len(self._workers))
+    async def _drain(self, tasks: Sequence[asyncio.Task[Any]]) -> None:
+        log.info("draining", workers=sum(worker.process is not None for worker in self._workers))
+        # The workers hold the same socket and close theirs, after which nobody accepts any more.
+        self._close_registers()
+        await self._end(self._workers, tasks, self._settings.drain_timeout_ms / 1000 + _KILL_MARGIN_S)
+
+    async def _end(self, keepers: Sequence[Keeper], tasks: Sequence[asyncio.Task[Any]], timeout_s: float) -> None:
+        """Ask processes to end and wait for them; past the time-out, or when asked to stop again, kill them."""
+        for keeper in keepers:
+            keeper.stop()
+        killing = asyncio.create_task(self._kill_asked.wait(), name="asked again")
+        gone = asyncio.gather(*tasks)
+        awaited: set[asyncio.Future[Any]] = {gone, killing}
+        await asyncio.wait(awaited, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        killing.cancel()
+        for keeper in keepers:
+            keeper.kill()
+        await gone
+
+    def _close_registers(self) -> None:
         if self._socket is not None:
-            # The workers hold the same socket and close theirs, after which nobody accepts any more.
             self._socket.close()
             self._socket = None
-        for worker in list(self._workers.values()):
-            worker.signal(signal.SIGTERM)
-        timeout_s = self._settings.drain_timeout_ms / 1000 + _KILL_MARGIN_S
-        limit = asyncio.create_task(_wait(self._kill_asked, timeout_s), name="limit of the drain")
-        gone = asyncio.create_task(_join(keepers), name="workers gone")
-        await asyncio.wait([gone, limit], return_when=asyncio.FIRST_COMPLETED)
-        limit.cancel()
-        for worker in list(self._workers.values()):
-            log.error("worker did not drain in time and is killed", worker=worker.index)
-            worker.signal(signal.SIGKILL)
-        await gone
-        log.info("stopped")
 
     async def _tick(self) -> None:
         """Once a second: prove that this loop turns, look after the engines, notice when all workers are ready."""
@@ -211,7 +202,7 @@ class Supervisor:
         reviving: asyncio.Task[None] | None = None
         while True:
             self._ticked_at_s = time.monotonic()
-            if not told and self._all_ready():
+            if not told and self._all_ready:
                 told = True
                 if self.on_ready is not None:
                     self.on_ready()
@@ -228,10 +219,11 @@ class Supervisor:
             log.warning("engine does not come up", reason=str(error))
             self._engine_trouble = str(error)
 
+    @property
     def _all_ready(self) -> bool:
-        statuses = [worker.status for worker in self._workers.values()]
-        ready = [one for one in statuses if one is not None and one.state is WorkerState.READY and not one.down]
-        return len(ready) == self._settings.workers
+        # An admin process that cannot be started keeps nobody waiting for what registers need.
+        admin = self._admin is None or self._admin.ready or self._admin.restarts > 0
+        return admin and all(worker.flawless for worker in self._workers)
 
 
 def bind_socket(host: str, port: int, setting: str, backlog: int) -> socket.socket:
@@ -247,13 +239,6 @@ def bind_socket(host: str, port: int, setting: str, backlog: int) -> socket.sock
         ) from None
 
 
-async def _join(tasks: Sequence[asyncio.Task[None]]) -> None:
-    await asyncio.gather(*tasks)
-
-
-async def _wait(event: asyncio.Event, timeout_s: float) -> None:
-    try:
-        async with asyncio.timeout(timeout_s):
-            await event.wait()
-    except TimeoutError:
-        return
+def _address(listening: socket.socket) -> tuple[str, int]:
+    host, port = listening.getsockname()[:2]
+    return str(host), int(port)

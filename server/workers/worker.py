@@ -1,6 +1,6 @@
 """One worker process: puts ledger, peer link and listener together, tells the supervisor how it is, drains on SIGTERM.
 
-The supervisor starts it as `python -m server.workers.worker ...`; see `server.workers.worker_link`.
+The supervisor starts it as `python -m server.workers.worker ...`; see `server.workers.process_link`.
 """
 
 from __future__ import annotations
@@ -22,16 +22,17 @@ from ledger.clock import Clock, SystemClock
 from ledger.journal.partitioning import WorkersRunning
 from ledger.journal.writer import JournalDown
 from ledger.ledger import Engines, Ledger, Place
+from ledger.slip import TemplateError
 from server.errors import OperatorError
 from server.ledger_engines import ledger_engines
 from server.ledger_limits import ledger_limits
 from server.observation.logs import configure_logging
 from server.observation.metrics import Metrics
+from server.observation.tallies import Tallies
 from server.registers.answers import AnswerRenderer, check_programme
 from server.registers.dispatch import Dispatcher
 from server.registers.listener import Listener
 from server.registers.reception import Reception
-from server.registers.slip import TemplateError
 from server.registers.terminal_room import TerminalRoom
 from server.registers.tls import server_context
 from server.registers.wire_limits import connection_limits, dispatch_limits
@@ -40,7 +41,7 @@ from server.settings import Settings
 from server.workers.open_files import allow_connections
 from server.workers.peer_address import new_address
 from server.workers.peer_link import PeerLinks
-from server.workers.worker_link import EXIT_CONFIGURATION, WorkerLink, WorkerState
+from server.workers.process_link import EXIT_CONFIGURATION, ProcessLink, ProcessState
 
 _RETRY_S = 0.5
 # Registers are let in when every partition is served; one in trouble does not keep the others waiting for ever.
@@ -165,6 +166,7 @@ class Worker:
                 **totals,
             }
         )
+        self.metrics.journal_lag(max((partition["lag_ms"] for partition in partitions.values()), default=0) / 1000)
         self.metrics.connections(self.listener.connections)
         self.metrics.flush()
 
@@ -190,7 +192,7 @@ def _tls(settings: Settings) -> ssl.SSLContext | None:
         raise ConfigurationError(f"the TLS files cannot be used: {error}") from error
 
 
-async def _report_forever(worker: Worker, link: WorkerLink) -> None:
+async def _report_forever(worker: Worker, link: ProcessLink) -> None:
     """Tell the supervisor and the scraper how things are, at the interval of the settings."""
     while True:
         link.report(down=worker.down(), detail=worker.detail())
@@ -199,7 +201,7 @@ async def _report_forever(worker: Worker, link: WorkerLink) -> None:
         await asyncio.sleep(link.settings.status_interval_ms / 1000)
 
 
-async def serve(link: WorkerLink, clock: Clock) -> None:
+async def serve(link: ProcessLink, clock: Clock) -> None:
     """Run a worker until SIGTERM, or until one of its tasks fails by a bug, which is raised."""
     loop = asyncio.get_running_loop()
     link.die_with_supervisor(loop)
@@ -211,13 +213,15 @@ async def serve(link: WorkerLink, clock: Clock) -> None:
     worker = Worker(link.settings, link.secrets, link.listen_socket, place, engines, clock, os.urandom)
     stopping = loop.create_task(_wait(asked_to_stop), name="stop asked")
     reporting = loop.create_task(_report_forever(worker, link), name="reports")
+    tallies = Tallies(worker.metrics, engines.postgres, clock)
+    tallying = loop.create_task(tallies.run(), name="tallies")
     starting = loop.create_task(worker.start(), name="start")
-    watched = {stopping, reporting, starting}
+    watched = {stopping, reporting, starting, tallying}
     try:
         await asyncio.wait({stopping, reporting, starting}, return_when=asyncio.FIRST_COMPLETED)
         if starting.done() and not stopping.done():
             starting.result()
-            link.report(WorkerState.READY, worker.down(), worker.detail())
+            link.report(ProcessState.READY, worker.down(), worker.detail())
             _log.info("serving", connections_max=link.settings.connections_max)
             # What lives now lives as long as the process; the collector need not look at it again.
             gc.collect()
@@ -228,10 +232,11 @@ async def serve(link: WorkerLink, clock: Clock) -> None:
             failing = loop.create_task(worker.ledger.failed(), name="ledger failed")
             watched.add(failing)
             await asyncio.wait({stopping, reporting, failing}, return_when=asyncio.FIRST_COMPLETED)
-        link.report(WorkerState.DRAINING)
+        link.report(ProcessState.DRAINING)
         if not starting.done():
             starting.cancel()
         await worker.stop()
+        await tallies.finish()
     finally:
         for task in watched:
             task.cancel()
@@ -247,7 +252,7 @@ async def _wait(event: asyncio.Event) -> None:
 
 def main(clock: Clock | None = None) -> None:
     """Run until asked to stop; the exit code tells the supervisor whether starting again can help."""
-    link = WorkerLink(sys.argv[1:])
+    link = ProcessLink(sys.argv[1:])
     configure_logging(link.settings.log_level, link.settings.log_format, worker=link.index)
     fitting = allow_connections(link.settings.connections_max)
     if fitting < link.settings.connections_max:

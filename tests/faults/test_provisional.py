@@ -232,12 +232,12 @@ async def test_a_postgresql_that_can_be_read_but_not_written_is_away_as_well(
 async def test_a_known_terminal_may_sign_on_unless_the_programme_has_changed_since(site: Site) -> None:
     rig = site.rig
     async with rig.ledger() as ledger:
-        known = await ledger.terminal("till-1")
+        known = (await ledger.terminals(["till-1"])).get("till-1")
         assert known is not None
         site.postgres.stop()
-        assert await ledger.terminal("till-1") == known
+        assert (await ledger.terminals(["till-1"])).get("till-1") == known
         with pytest.raises(JournalDown):
-            await ledger.terminal("till-2")
+            await ledger.terminals(["till-2"])
         await asyncio.to_thread(site.postgres.start)
         async with asyncio.timeout(30), rig.database() as connection:
             version = ledger.programme.version
@@ -246,8 +246,8 @@ async def test_a_known_terminal_may_sign_on_unless_the_programme_has_changed_sin
                 await asyncio.sleep(0.01)
         site.postgres.stop()
         with pytest.raises(JournalDown):
-            await ledger.terminal("till-1")
+            (await ledger.terminals(["till-1"])).get("till-1")
         await asyncio.to_thread(site.postgres.start)
-        suspended = await ledger.terminal("till-1")
+        suspended = (await ledger.terminals(["till-1"])).get("till-1")
         assert suspended is not None
         assert not suspended.active

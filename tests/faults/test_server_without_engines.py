@@ -11,6 +11,7 @@ from protocol.codes import Outcome
 from protocol.requests import RedeemRequest
 from server.engines.postgres import EmbeddedPostgres
 from server.engines.valkey import EmbeddedValkey
+from server.observation.metrics import added_up
 from server.settings import Settings
 from server.workers.supervisor import Supervisor
 from tests.integration.test_worker import PARTITIONS, SECRET, SECRETS, Server, card, receipt, set_up
@@ -50,7 +51,7 @@ async def until_standby(server: Server, count: int) -> None:
         while True:
             workers = server.supervisor.health()["workers"]
             shown = sum(p["standby"] for w in workers for p in w["detail"].get("partitions", {}).values())
-            if shown == count and figure in server.supervisor.metrics():
+            if shown == count and figure in added_up(server.supervisor.metrics_folder):
                 return
             await asyncio.sleep(0.05)
 
@@ -94,7 +95,9 @@ async def test_registers_go_on_without_redis_and_see_balances_without_postgresql
         # With the usual patience it would be reversed when PostgreSQL takes its time to come back.
         redeem = asyncio.create_task(tills[0].request(request, patience_ms=60_000))
         async with asyncio.timeout(30):
-            while b'tillwire_errors_total{code="UNAVAILABLE",operation="REDEEM"}' not in server.supervisor.metrics():
+            while b'tillwire_errors_total{code="UNAVAILABLE",operation="REDEEM"}' not in added_up(
+                server.supervisor.metrics_folder
+            ):
                 await asyncio.sleep(0.05)
         async with asyncio.timeout(30):
             while server.supervisor.health()["ready"]:

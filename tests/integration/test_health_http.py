@@ -1,15 +1,21 @@
+import asyncio
 import json
 import socket
 import urllib.error
 import urllib.request
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
 
-from server.observation.health_http import HttpThread
+from admin_api.health import router
+from server.settings import Settings
+from server.workers.admin_http import AdminHttp
 
 
-def get(port: int, path: str) -> tuple[int, Any]:
+def _get(port: int, path: str) -> tuple[int, Any]:
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=30) as answer:
             text, status = answer.read(), answer.status
@@ -22,27 +28,65 @@ def get(port: int, path: str) -> tuple[int, Any]:
         return status, text
 
 
+async def get(port: int, path: str) -> tuple[int, Any]:
+    return await asyncio.to_thread(_get, port, path)
+
+
 class Process:
     def __init__(self, live: bool, ready: bool) -> None:
-        self._health = {"live": live, "ready": ready, "down": [] if ready else ["postgres"], "state": "serving"}
+        self.told = {"live": live, "ready": ready, "down": [] if ready else ["postgres"], "state": "serving"}
 
-    def health(self) -> dict[str, Any]:
-        return self._health
+    async def health(self) -> dict[str, Any]:
+        return self.told
 
     def metrics(self) -> bytes:
         return b"tillwire_up 1\n"
+
+
+@asynccontextmanager
+async def serving(process: Process, **settings: Any) -> AsyncIterator[int]:
+    app = FastAPI()
+    app.include_router(router(process))
+    listening = socket.create_server(("127.0.0.1", 0))
+    port = listening.getsockname()[1]
+    http = AdminHttp(Settings(**settings), app, listening)
+    running = asyncio.create_task(http.run())
+    try:
+        yield port
+    finally:
+        http.stop()
+        await running
 
 
 @pytest.mark.parametrize(
     ("live", "ready", "codes"),
     [(True, True, (200, 200)), (True, False, (200, 503)), (False, True, (503, 503))],
 )
-def test_health_answers_what_is_true(live: bool, ready: bool, codes: tuple[int, int]) -> None:
+async def test_health_answers_what_is_true(live: bool, ready: bool, codes: tuple[int, int]) -> None:
     process = Process(live, ready)
-    listening = socket.create_server(("127.0.0.1", 0))
-    port = listening.getsockname()[1]
-    with HttpThread(process, listening):
-        assert get(port, "/health/live") == (codes[0], {"live": live})
-        assert get(port, "/health/ready") == (codes[1], process.health())
-        assert get(port, "/metrics") == (200, b"tillwire_up 1\n")
+    async with serving(process) as port:
+        assert await get(port, "/health/live") == (codes[0], {"live": live})
+        assert await get(port, "/health/ready") == (codes[1], process.told)
+        assert await get(port, "/metrics") == (200, b"tillwire_up 1\n")
     socket.create_server(("127.0.0.1", port)).close()
+
+
+async def test_who_connects_and_says_nothing_is_cut_off() -> None:
+    async with serving(Process(True, True), admin_silence_ms=50) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET /health/live HT")
+        with suppress(ConnectionResetError):
+            assert await reader.read() == b""
+        writer.close()
+        assert (await get(port, "/health/live"))[0] == 200
+
+
+async def test_too_many_connections_are_answered_503() -> None:
+    async with serving(Process(True, True), admin_connections_max=2) as port:
+        idle = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
+        while (await get(port, "/health/live"))[0] != 503:
+            await asyncio.sleep(0.01)
+        for _, writer in idle:
+            writer.close()
+        while (await get(port, "/health/live"))[0] != 200:
+            await asyncio.sleep(0.01)

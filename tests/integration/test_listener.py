@@ -7,7 +7,7 @@ import secrets
 import socket
 import ssl
 import struct
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -75,7 +75,8 @@ class Ledger:
     def __init__(self) -> None:
         network = Network(7, 3, "Corner shops", "EUR", (Rules(0),))
         self.programme = Programme(1, {7: network}, BusinessDay(ZoneInfo("UTC")))
-        self.terminals = {code: self.known(code) for code in ("T-0001", "T-0002")}
+        self.enrolled = {code: self.known(code) for code in ("T-0001", "T-0002")}
+        self.looked_up: list[int] = []
         self.taken: list[Submission] = []
         self.hold_back = False
         self.overloaded = False
@@ -88,10 +89,11 @@ class Ledger:
         )
         return replace(made, **changes)
 
-    async def terminal(self, code: str) -> Terminal | None:
+    async def terminals(self, codes: Sequence[str]) -> dict[str, Terminal]:
         if self.down:
             raise ConnectionError("PostgreSQL is away")
-        return self.terminals.get(code)
+        self.looked_up.append(len(codes))
+        return {code: self.enrolled[code] for code in codes if code in self.enrolled}
 
     def submit(self, submission: Submission) -> None:
         self.taken.append(submission)
@@ -252,7 +254,7 @@ async def test_an_unknown_terminal_has_one_salt_for_ever(shop: Shop) -> None:
 
 
 async def test_a_suspended_terminal_is_refused_after_its_proof(shop: Shop) -> None:
-    shop.ledger.terminals["T-0001"] = shop.ledger.known("T-0001", active=False)
+    shop.ledger.enrolled["T-0001"] = shop.ledger.known("T-0001", active=False)
     answer = await (await shop.connect()).sign_on()
     assert answer.reason == Goodbye.SUSPENDED
     wrong = await (await shop.connect()).sign_on("T-0001", "wrong-wrong")
@@ -268,16 +270,49 @@ async def test_while_terminals_cannot_be_looked_up_registers_come_back_later(sho
 
 async def test_a_terminal_suspended_while_connected_is_sent_away(shop: Shop) -> None:
     till, other = await shop.till(), await shop.till("T-0002")
-    shop.ledger.terminals["T-0001"] = shop.ledger.known("T-0001", active=False)
+    shop.ledger.enrolled["T-0001"] = shop.ledger.known("T-0001", active=False)
     shop.ledger.programme = replace(shop.ledger.programme, version=2)
     assert await till.farewell() == Goodbye.SUSPENDED
     other.send(redeem(5))
     assert isinstance(await other.receive(), AnswerMessage)
 
 
+async def test_a_terminal_whose_secret_was_replaced_must_sign_on_with_the_new_one(shop: Shop) -> None:
+    till, other = await shop.till(), await shop.till("T-0002")
+    fresh = credentials("a-new-secret", b"n" * 16, 4096)
+    shop.ledger.enrolled["T-0001"] = shop.ledger.known(
+        "T-0001", salt=fresh.salt, stored_key=fresh.stored_key, server_key=fresh.server_key
+    )
+    shop.ledger.programme = replace(shop.ledger.programme, version=2)
+    assert await till.farewell() == Goodbye.AUTH_FAILED
+    other.send(redeem(5))
+    assert isinstance(await other.receive(), AnswerMessage)
+    assert (await (await shop.connect()).sign_on()).reason == Goodbye.AUTH_FAILED
+    assert isinstance(await (await shop.connect()).sign_on("T-0001", "a-new-secret"), Welcome)
+
+
+async def test_a_terminal_suspended_during_its_handshake_is_sent_away(shop: Shop) -> None:
+    till = await shop.connect()
+    exchange = ClientExchange("T-0001", SECRET, secrets.token_urlsafe(18), SALTED)
+    till.send(Hello((1,), "T-0001", exchange.client_first, ""))
+    challenge = await till.receive()
+    shop.ledger.enrolled["T-0001"] = shop.ledger.known("T-0001", active=False)
+    shop.ledger.programme = replace(shop.ledger.programme, version=2)
+    till.send(Proof(exchange.respond(challenge.server_first)))
+    assert await till.farewell() == Goodbye.SUSPENDED
+
+
+async def test_all_connected_terminals_are_looked_up_by_one_query(shop: Shop) -> None:
+    tills = [await shop.till(f"T-{number:04d}") for number in (1, 2)]
+    before = len(shop.ledger.looked_up)
+    shop.ledger.programme = replace(shop.ledger.programme, version=2)
+    await until(lambda: len(shop.ledger.looked_up) > before)
+    assert shop.ledger.looked_up[before:] == [len(tills)]
+
+
 async def test_a_permission_taken_away_holds_for_open_connections(shop: Shop) -> None:
     till = await shop.till()
-    shop.ledger.terminals["T-0001"] = shop.ledger.known("T-0001", permitted=frozenset())
+    shop.ledger.enrolled["T-0001"] = shop.ledger.known("T-0001", permitted=frozenset())
     shop.ledger.programme = replace(shop.ledger.programme, version=2)
     permitted = True
     while permitted:

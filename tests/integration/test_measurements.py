@@ -6,7 +6,7 @@ from pathlib import Path
 
 from protocol.codes import Outcome
 from tests.conftest import SMALL
-from tests.measurements import hot_card, moving_in, recovery
+from tests.measurements import engine_statistics, hot_card, moving_in, recovery
 from tests.measurements.allocation_counter import AllocationCounter
 from tests.measurements.hot_card import POINT
 from tests.measurements.lean_register import Tally
@@ -68,6 +68,16 @@ def test_allocations_are_counted_one_by_one() -> None:
     after = counter.count
     kept.extend(object() for _ in range(50))
     assert counter.count == after
+
+
+def test_the_engines_tell_of_every_commit_and_every_call(own_folder: Path) -> None:
+    found = engine_statistics.measure(own_folder, accounts=300, registers=8, seconds=1.0, explained_share=1.0)
+    commit = found["statements"][0]
+    assert "UPDATE partition" in commit["statement"]
+    assert commit["calls"] > 0
+    assert "ModifyTable Insert entry CTE journaled" in [part["part"] for part in found["plans"]]
+    assert found["commands"]["evalsha"]["calls"] >= commit["calls"]
+    assert found["evalsha_latency_us"]
 
 
 def test_a_small_chain_moves_in_and_its_totals_agree(own_folder: Path) -> None:

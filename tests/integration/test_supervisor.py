@@ -14,6 +14,7 @@ import pytest
 
 from server.engines.processes import is_running
 from server.errors import OperatorError
+from server.observation.metrics import added_up
 from server.secrets import NAMES, Secrets
 from server.settings import Settings
 from server.workers.supervisor import Supervisor
@@ -71,7 +72,7 @@ async def test_workers_share_one_port_and_get_settings_and_keys() -> None:
         health = supervisor.health()
         assert (health["live"], health["ready"], health["state"]) == (True, True, "serving")
         assert health["workers"][0]["detail"] == {"partitions": {"0": "writing"}}
-        assert b"obedient_lines_total 40.0" in supervisor.metrics()
+        assert b"obedient_lines_total 40.0" in added_up(supervisor.metrics_folder)
     health = supervisor.health()
     assert (health["ready"], health["state"], health["workers"]) == (False, "draining", [])
 
@@ -97,7 +98,7 @@ async def test_a_killed_worker_is_replaced() -> None:
         assert victim not in {worker["pid"] for worker in supervisor.health()["workers"]}
         assert await say(port, "hello")
         # Counters of the dead worker are not forgotten.
-        assert b"obedient_lines_total" in supervisor.metrics()
+        assert b"obedient_lines_total" in added_up(supervisor.metrics_folder)
 
 
 async def test_health_tells_what_is_down() -> None:
@@ -196,6 +197,7 @@ def test_a_taken_port_is_explained() -> None:
 DRIVER = """
 import asyncio, sys
 from server.observation.logs import configure_logging
+from server.observation.metrics import added_up
 from server.secrets import Secrets
 from server.settings import Settings
 from server.workers.supervisor import Supervisor

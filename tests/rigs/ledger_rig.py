@@ -19,7 +19,7 @@ from ledger.clock import SystemClock
 from ledger.hot_store import HotStore, connect
 from ledger.journal import migrate
 from ledger.journal.enrolment import NewCard, enrol
-from ledger.journal.onboarding import Credentials, Onboarding
+from ledger.journal.onboarding import Onboarding
 from ledger.journal.partitioning import ensure_partitions
 from ledger.journal.postgres import Postgres
 from ledger.ledger import Engines, Ledger, Place
@@ -28,6 +28,7 @@ from ledger.operations import Operation
 from ledger.programme import Rules
 from ledger.submission import Refusal, Submission
 from ledger.verify import Verified, verify
+from protocol.scram import Credentials
 
 SEAL_KEY, PERSONAL_KEY = b"s" * 32, b"p" * 32
 ISSUED, ACTIVE = 0, 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets as random
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -34,6 +34,7 @@ from tests.rigs.ledger_rig import LIMITS, PERSONAL_KEY, SEAL_KEY, HotStore
 
 TOKEN_KEY = b"t" * 32
 EVERYTHING = frozenset(Permission) - {Permission.OWN_ACCOUNT}
+CONSOLE_URL = "https://office.test"
 FIRST_CARD = "200000000001"
 
 
@@ -43,7 +44,7 @@ class Installation:
     def __init__(self) -> None:
         self.drained = False
 
-    def health(self) -> dict[str, Any]:
+    async def health(self) -> dict[str, Any]:
         return {"live": True, "ready": not self.drained, "state": "serving", "down": [], "workers": []}
 
     def metrics(self) -> bytes:
@@ -52,8 +53,8 @@ class Installation:
     def drain(self) -> None:
         self.drained = True
 
-    async def events(self) -> AsyncIterator[dict[str, Any]]:
-        yield self.health()
+    async def events(self) -> AsyncGenerator[dict[str, Any]]:
+        yield await self.health()
 
 
 class NoProofs:
@@ -71,6 +72,7 @@ class OfficeRig:
         self.postgres_url, self.redis_url = postgres_url, redis_url
         self.limits = OfficeLimits()
         self.clock = SystemClock()
+        self.console_url = CONSOLE_URL
         self.numbers = ean13_numbers(FIRST_CARD, 5)
         self.cards: list[Enrolled] = []
 
@@ -102,6 +104,7 @@ class OfficeRig:
             self.clock,
             self.installation,
             NoProofs(),
+            self.console_url,
         )
         self.app = create_app(self.office)
         await self.ledger.start()
@@ -125,7 +128,7 @@ class OfficeRig:
     @asynccontextmanager
     async def anonymous(self) -> AsyncIterator[httpx.AsyncClient]:
         transport = httpx.ASGITransport(self.app)
-        async with httpx.AsyncClient(transport=transport, base_url="https://office.test") as client:
+        async with httpx.AsyncClient(transport=transport, base_url=CONSOLE_URL) as client:
             yield client
 
     async def token(self, permissions: Iterable[Permission], *, partner_id: int | None = None) -> str:

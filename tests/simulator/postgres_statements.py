@@ -33,8 +33,8 @@ _FAMILY = columns(
     "earned", "refunded", "moves", "target", "rate_bp", "until_ms", "cards", "answer", "above_reversed", "counted_ms",
 )  # fmt: skip
 _TERMINAL = columns(
-    "terminal_id", "code", "network_id", "store_id", "permitted", "active", "salt", "iterations", "stored_key",
-    "server_key",
+    "terminal_id", "code", "network_id", "store_id", "permitted", "salt", "iterations", "stored_key", "server_key",
+    "active",
 )  # fmt: skip
 _RULES = (
     "valid_from_ms", "earn_rate_bp", "activation_days", "expiry_days", "expiry_months", "expiry_at_month_end",
@@ -221,9 +221,9 @@ def _due_accounts(view: View, args: Sequence[Any]) -> list[Record]:
     return [Record(_ONE["account_id"], (account,)) for _, account in sorted(due)[:limit]]
 
 
-def _terminal_by_code(view: View, args: Sequence[Any]) -> list[Record]:
-    row = view.get("terminal", args[0])
-    return [] if row is None else [Record(_TERMINAL, tuple(row[name] for name in _TERMINAL))]
+def _terminals_by_code(view: View, args: Sequence[Any]) -> list[Record]:
+    rows = [row for code in args[0] if (row := view.get("terminal", code)) is not None]
+    return [Record(_TERMINAL, tuple(row[name] for name in _TERMINAL)) for row in rows]
 
 
 def _terminal_spent(view: View, args: Sequence[Any]) -> list[Record]:
@@ -306,7 +306,7 @@ def statements() -> dict[str, Execute]:
         "find_cards": _find_cards,
         "find_greetings": _find_greetings,
         "due_accounts": _due_accounts,
-        "terminal_by_code": _terminal_by_code,
+        "terminals_by_code": _terminals_by_code,
         "terminal_spent": _terminal_spent,
         "family": _family,
         "merged_into": _merged_into,

@@ -167,7 +167,7 @@ async def _journaling(postgres: Postgres) -> Told:
     told.append(await reader.families([_request(n) for n in ("earn", "redeem", "hold", "capture", "reverse", "no")]))
     told += [await reader.cards([_token(n) for n in range(6)]), await reader.cards([b"unknown token 16"])]
     told += [await reader.due_accounts(99_999, 2, 0, 10), await reader.due_accounts(1, 2, 0, 10)]
-    told += [await reader.terminal("till-0"), await reader.terminal("nobody"), await reader.greetings([1, 2])]
+    told += [await reader.terminals(["till-0", "nobody"]), await reader.greetings([1, 2])]
     told += [await reader.terminal_spent(n, 100) for n in (1, 2, 3)]
     programme = await reader.programme()
     told += [programme.version > 0, programme.networks, await ensure_partitions(postgres, 2)]

@@ -4,10 +4,10 @@ import pytest
 
 from ledger.business_day import BusinessDay
 from ledger.programme import Network, Programme, Rules
-from protocol.answers import GREETING_CHARACTERS_MAX, Answer
+from ledger.slip import LINE_CHARACTERS_MAX, LINES_MAX, TemplateError, calendar_day, check_template, printed_points
+from protocol.answers import GREETING_CHARACTERS_MAX, SLIP_LINE_CHARACTERS_MAX, SLIP_LINES_MAX, Answer
 from protocol.codes import Message, Outcome, StatusState
-from server.registers.answers import AnswerRenderer, check_programme, check_template
-from server.registers.slip import SLIP_LINE_CHARACTERS_MAX, TemplateError, calendar_day, printed_points
+from server.registers.answers import AnswerRenderer, check_programme
 
 SLIP = (
     "Spent {spent}",
@@ -143,7 +143,7 @@ def test_the_rules_in_force_give_the_lines() -> None:
         "open {spent",
         "close } it",
         "two\nlines",
-        "x" * (SLIP_LINE_CHARACTERS_MAX + 1),
+        "x" * (LINE_CHARACTERS_MAX + 1),
     ],
 )
 def test_a_template_that_cannot_be_printed_is_refused(line: str) -> None:
@@ -166,7 +166,11 @@ def test_a_programme_with_a_bad_line_is_refused_before_it_serves_but_answers_go_
 def test_a_printed_line_fits_the_wire() -> None:
     rules = Rules(0, slip=("{available}" * 8,))
     body = renderer(rules).decided(Message.BALANCE, 7, 0, 0, 0, (2**53 - 1, 0, 0, 0, 0, 0), 0, None)
-    assert [len(line) for line in Answer.from_body(body).slip] == [SLIP_LINE_CHARACTERS_MAX]
+    assert [len(line) for line in Answer.from_body(body).slip] == [LINE_CHARACTERS_MAX]
+
+
+def test_more_is_never_printed_than_a_register_takes() -> None:
+    assert (LINES_MAX, LINE_CHARACTERS_MAX) == (SLIP_LINES_MAX, SLIP_LINE_CHARACTERS_MAX)
 
 
 def test_points_are_printed_exactly() -> None:

@@ -128,7 +128,7 @@ class Desk:
 
     def send(self, request: Request, now_ms: int = NOON, **changes: Any) -> Pending:
         known = terminal(**changes)
-        pending = Pending(self.register, int(request.op), self.monotonic, self.metrics, self.room, SystemClock())
+        pending = Pending(self.register, 1, int(request.op), self.monotonic, self.metrics, self.room, SystemClock())
         self.dispatcher.dispatch(request, FINGERPRINT, known, pending, Moment(now_ms, self.monotonic))
         return pending
 

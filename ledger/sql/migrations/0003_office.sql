@@ -6,6 +6,7 @@ ALTER TABLE network ADD COLUMN active boolean NOT NULL DEFAULT true;
 ALTER TABLE store ADD COLUMN active boolean NOT NULL DEFAULT true;
 -- A revoked terminal never comes back: its keys are gone.
 ALTER TABLE terminal ADD COLUMN revoked_ms bigint;
+CREATE INDEX terminal_store ON terminal (store_id);
 CREATE TRIGGER store_changed AFTER UPDATE OR DELETE ON store FOR EACH STATEMENT EXECUTE FUNCTION programme_changed();
 
 -- Every set of rules that was ever saved. The table `rules` holds those of them that are, were or will be in force.
@@ -22,6 +23,11 @@ CREATE TABLE rules_version (
     withdrawn_by text
 );
 CREATE INDEX rules_version_network ON rules_version (network_id, version);
+CREATE UNIQUE INDEX rules_version_valid ON rules_version (network_id, valid_from_ms) WHERE withdrawn_ms IS NULL;
+INSERT INTO rules_version (network_id, valid_from_ms, rules, note, made_ms, made_by)
+SELECT network_id, valid_from_ms, to_jsonb(r) - 'network_id' - 'valid_from_ms', 'before versions were kept',
+    (extract(epoch FROM now()) * 1000)::bigint, 'system'
+FROM rules r ORDER BY network_id, valid_from_ms;
 
 -- A batch of cards as it went to the printer; `numbers` (encrypted) is what the card numbers are made from.
 CREATE TABLE card_batch (
@@ -36,6 +42,7 @@ CREATE TABLE card_batch (
 );
 ALTER TABLE card ADD COLUMN batch_id integer REFERENCES card_batch;
 ALTER TABLE card ADD COLUMN made_ms bigint NOT NULL DEFAULT (extract(epoch FROM now()) * 1000)::bigint;
+CREATE INDEX card_of_batch ON card (batch_id, status) WHERE batch_id IS NOT NULL;
 
 ALTER TABLE personal.member
     ALTER COLUMN greeting DROP NOT NULL,
@@ -215,9 +222,15 @@ CREATE TABLE office.flow (
     entries bigint NOT NULL,
     receipts bigint NOT NULL,
     amount bigint NOT NULL,
+    points bigint NOT NULL,
     spent bigint NOT NULL,
     earned bigint NOT NULL,
     PRIMARY KEY (minute, store_id, network_id, op)
+);
+-- How far each gathering of figures is: the first minute (of samples: the first ms) that is not done.
+CREATE TABLE office.gathered (
+    what text PRIMARY KEY,
+    until bigint NOT NULL
 );
 CREATE TABLE office.sample (
     at_ms bigint PRIMARY KEY,

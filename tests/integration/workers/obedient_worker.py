@@ -8,12 +8,12 @@ import time
 
 from prometheus_client import Counter
 
-from server.workers.worker_link import EXIT_CONFIGURATION, WorkerLink, WorkerState
+from server.workers.process_link import EXIT_CONFIGURATION, ProcessLink, ProcessState
 
 LINES = Counter("obedient_lines", "Lines received.")
 
 
-async def serve(link: WorkerLink) -> None:
+async def serve(link: ProcessLink) -> None:
     loop = asyncio.get_running_loop()
     link.die_with_supervisor(loop)
     stopping = asyncio.Event()
@@ -48,9 +48,9 @@ async def serve(link: WorkerLink) -> None:
     listener = await asyncio.start_server(converse, sock=link.listen_socket)
     loop.add_signal_handler(signal.SIGTERM, stopping.set)
     reporting = asyncio.create_task(link.keep_reporting())
-    link.report(WorkerState.READY, detail={"partitions": {str(link.index): "writing"}})
+    link.report(ProcessState.READY, detail={"partitions": {str(link.index): "writing"}})
     await stopping.wait()
-    link.report(WorkerState.DRAINING)
+    link.report(ProcessState.DRAINING)
     listener.close()
     while busy or stubborn:
         await asyncio.sleep(0.01)
@@ -58,7 +58,7 @@ async def serve(link: WorkerLink) -> None:
 
 
 def main() -> None:
-    link = WorkerLink(sys.argv[1:])
+    link = ProcessLink(sys.argv[1:])
     if link.settings.connections_max == 1:
         sys.exit(EXIT_CONFIGURATION)
     asyncio.run(serve(link))

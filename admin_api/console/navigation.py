@@ -1,0 +1,21 @@
+"""The console's main navigation: which pages there are, and who sees them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from admin_api.security.permissions import Permission
+
+
+class Item(NamedTuple):
+    """A page of the main navigation: its address, the key of its name, and the permission it needs."""
+
+    path: str
+    key: str
+    permission: Permission
+
+
+MAIN = (
+    Item("/", "nav.dashboard", Permission.FIGURES_READ),
+    Item("/operations", "nav.operations", Permission.OPERATIONS_READ),
+)

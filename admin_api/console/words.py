@@ -1,0 +1,144 @@
+"""Texts by key in the languages of the console, and how numbers, points, money and times are written there."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, tzinfo
+from decimal import Decimal
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from babel import Locale
+from babel.dates import format_date, format_datetime, format_time, format_timedelta
+from babel.numbers import (
+    format_compact_decimal,
+    format_currency,
+    format_decimal,
+    format_percent,
+    get_currency_precision,
+)
+
+LANGUAGES = ("en", "ru")
+_BABEL = {"en": "en_GB", "ru": "ru_RU"}
+_POINTS_DIGITS = 2
+_FEW, _MANY, _LARGE = 10, 100, 10_000
+_ACCEPTED = re.compile(r"\s*([a-zA-Z]{2})")
+
+
+@cache
+def texts(language: str) -> Mapping[str, str]:
+    """Return all texts of a language by key: the table and the name in it, joined by a dot."""
+    source = resources.files("admin_api.console").joinpath("words", f"{language}.toml").read_text("utf-8")
+    return dict(_flat("", tomllib.loads(source)))
+
+
+def _flat(prefix: str, table: Mapping[str, Any]) -> list[tuple[str, str]]:
+    found: list[tuple[str, str]] = []
+    for name, value in table.items():
+        key = f"{prefix}{name}"
+        found += [(key, value)] if isinstance(value, str) else _flat(f"{key}.", value)
+    return found
+
+
+def preferred(accept_language: str) -> str:
+    """Return the first language of an Accept-Language header that there is; else English."""
+    for part in accept_language.split(","):
+        match = _ACCEPTED.match(part)
+        if match and match[1].lower() in LANGUAGES:
+            return match[1].lower()
+    return LANGUAGES[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """One language in one time zone. Points and money come as integers in minor units, times in ms since 1970 UTC."""
+
+    language: str
+    zone: tzinfo
+
+    @property
+    def locale(self) -> Locale:
+        """Babel's locale."""
+        return Locale.parse(_BABEL[self.language])
+
+    def t(self, key: str, **fields: object) -> str:
+        """Return a text, with fields put in. Raises KeyError."""
+        text = texts(self.language)[key]
+        return text.format(**fields) if fields else text
+
+    def known(self, key: str) -> bool:
+        """Return whether there is such a text."""
+        return key in texts(self.language)
+
+    def plural(self, key: str, count: int, **fields: object) -> str:
+        """Return the form of a text that goes with a number, which is put in as {n}."""
+        form = self.locale.plural_form(count)
+        found = texts(self.language)
+        text = found.get(f"{key}.{form}") or found[f"{key}.other"]
+        return text.format(n=self.number(count), **fields)
+
+    def outcome(self, name: str) -> str:
+        """Return a decline, or an approval, in plain words; `name` is that of SPEC.md in any case."""
+        key = f"outcome.{name.lower()}"
+        return self.t(key) if self.known(key) else name.lower().replace("_", " ")
+
+    def operation(self, name: str) -> str:
+        """Return an operation in plain words."""
+        key = f"operation.{name.lower()}"
+        return self.t(key) if self.known(key) else name.lower().replace("_", " ")
+
+    def number(self, value: float, digits: int = 0) -> str:
+        """Write a number with at most so many digits behind the point."""
+        pattern = "#,##0" + ("." + "#" * digits if digits else "")
+        return format_decimal(value, format=pattern, locale=self.locale)
+
+    def measure(self, value: float) -> str:
+        """Write something measured: whole numbers when large, one or two digits behind the point when small."""
+        return self.number(value, 0 if abs(value) >= _MANY else 1 if abs(value) >= _FEW else 2)
+
+    def compact(self, value: float) -> str:
+        """Write a number short, for the axis of a plot."""
+        if abs(value) < _LARGE:
+            return self.measure(value)
+        return format_compact_decimal(value, locale=self.locale, fraction_digits=1 if value % 1_000 else 0)
+
+    def percent(self, share: float, digits: int = 1) -> str:
+        """Write a share of 1 as per cent."""
+        return format_percent(share, format="#,##0." + "0" * digits + "%", locale=self.locale)
+
+    def points(self, minor: int) -> str:
+        """Write points with both digits behind the point."""
+        return format_decimal(Decimal(minor).scaleb(-_POINTS_DIGITS), format="#,##0.00", locale=self.locale)
+
+    def whole_points(self, minor: int) -> str:
+        """Write points without what is behind the point, where a great many are told."""
+        return self.number(abs(minor) // 10**_POINTS_DIGITS * (-1 if minor < 0 else 1))
+
+    def money(self, minor: int, currency: str) -> str:
+        """Write an amount of money."""
+        digits = get_currency_precision(currency)
+        return format_currency(Decimal(minor).scaleb(-digits), currency, locale=self.locale)
+
+    def moment(self, at_ms: int) -> str:
+        """Write day and time."""
+        return format_datetime(self._local(at_ms), "medium", tzinfo=self.zone, locale=self.locale)
+
+    def clock(self, at_ms: int, *, seconds: bool = False) -> str:
+        """Write the time of day."""
+        return format_time(self._local(at_ms), "HH:mm:ss" if seconds else "HH:mm", tzinfo=self.zone, locale=self.locale)
+
+    def day(self, at_ms: int, pattern: str = "long") -> str:
+        """Write the day of a moment; `pattern` is Babel's."""
+        return format_date(self._local(at_ms).astimezone(self.zone).date(), pattern, locale=self.locale)
+
+    def span(self, ms: float) -> str:
+        """Write how long something took or is ago, roughly."""
+        return format_timedelta(round(ms / 1000), locale=self.locale)
+
+    @staticmethod
+    def _local(at_ms: int) -> datetime:
+        return datetime.fromtimestamp(at_ms / 1000, UTC)

@@ -1,0 +1,69 @@
+"""Manual adjustments as rows: who asked for what and why, who decided, whether the ledger has done it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ledger.registry.registry import Row, Transaction
+from ledger.registry.statements import statements
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """An adjustment to make: minor points (negative takes), days since 1970 (0: never), who asks and why.
+
+    `state` is "approved" for one that its actor may make alone, else "waiting".
+    """
+
+    account: int
+    points: int
+    expiry_day: int
+    reason: str
+    request_id: bytes
+    state: str
+    asked_by: str
+    asked_ms: int
+
+
+async def add(transaction: Transaction, asked: Asked) -> Row:
+    """Add an adjustment, or find the one that was asked for under the same request id; return its row."""
+    await transaction.execute(
+        statements("adjustments")["add"], asked.account, asked.points, asked.expiry_day, asked.reason,
+        asked.request_id, asked.state, asked.asked_by, asked.asked_ms,
+    )  # fmt: skip
+    row: Row = await transaction.fetchrow(statements("adjustments")["by_request"], asked.request_id)
+    return row
+
+
+async def adjustment(transaction: Transaction, adjustment_id: int) -> Row | None:
+    """Return one adjustment."""
+    row: Row | None = await transaction.fetchrow(statements("adjustments")["adjustment"], adjustment_id)
+    return row
+
+
+async def for_change(transaction: Transaction, adjustment_id: int) -> Row | None:
+    """Return one adjustment and keep others from changing it until the transaction ends."""
+    row: Row | None = await transaction.fetchrow(statements("adjustments")["for_change"], adjustment_id)
+    return row
+
+
+async def listed(
+    transaction: Transaction, before: int, state: str | None, account: int | None, count: int
+) -> list[Row]:
+    """Return adjustments with an id below `before`, newest first."""
+    return list(await transaction.fetch(statements("adjustments")["list"], before, state, account, count))
+
+
+async def decide(transaction: Transaction, adjustment_id: int, state: str, actor: str, now_ms: int) -> None:
+    """Approve or decline a waiting one. Raises Conflict if that is who asked for it."""
+    await transaction.execute(statements("adjustments")["decide"], adjustment_id, state, actor, now_ms)
+
+
+async def settle(transaction: Transaction, adjustment_id: int, state: str) -> None:
+    """Note what the ledger said to an approved one: "done" or "declined"."""
+    await transaction.execute(statements("adjustments")["settle"], adjustment_id, state)
+
+
+async def approved(transaction: Transaction, before_ms: int, count: int) -> list[Row]:
+    """Return adjustments that were approved before a moment and not heard of since, oldest first."""
+    return list(await transaction.fetch(statements("adjustments")["approved"], before_ms, count))

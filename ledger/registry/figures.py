@@ -1,0 +1,159 @@
+"""Figures: what workers answered, what the journal says of the same minutes, samples of the process, sums of accounts.
+
+Minutes are counted since 1970 UTC; points and money are minor units.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import orjson
+
+from ledger.operations import Operation
+from ledger.registry.registry import Row, Transaction
+from ledger.registry.statements import statements
+
+#: Operations that stand for one receipt each; a redemption's receipt comes again with what it earns.
+RECEIPTS = (int(Operation.EARN), int(Operation.SALE))
+
+
+class TallyRow(NamedTuple):
+    """Answers of one minute, store, operation and outcome."""
+
+    minute: int
+    store_id: int
+    op: int
+    outcome: int
+    answers: int
+
+
+class Scope(NamedTuple):
+    """Whose figures: of one store, of one network, of one partner, or of all where None."""
+
+    partner_id: int | None = None
+    network_id: int | None = None
+    store_id: int | None = None
+
+
+#: Spans of minutes: their beginnings, and their ends, which do not belong to them.
+Spans = tuple[Sequence[int], Sequence[int]]
+
+
+async def transaction_id(transaction: Transaction) -> str:
+    """Return the name of this transaction, for `was_committed`."""
+    return str(await transaction.fetchval(_sql("transaction_id")))
+
+
+async def was_committed(transaction: Transaction, name: str) -> bool:
+    """Return whether a transaction was committed; one that PostgreSQL has forgotten is taken as so."""
+    return bool(await transaction.fetchval(_sql("was_committed"), name))
+
+
+async def add_tallies(transaction: Transaction, rows: Iterable[TallyRow]) -> None:
+    """Add counts to what is there."""
+    columns = list(zip(*rows, strict=True))
+    await transaction.execute(_sql("add_tallies"), *columns)
+
+
+async def mark(transaction: Transaction, what: str) -> int | None:
+    """Return how far a gathering is: the first minute (or millisecond) that is not done; None before the first time."""
+    found: int | None = await transaction.fetchval(_sql("mark"), what)
+    return found
+
+
+async def set_mark(transaction: Transaction, what: str, until: int) -> None:
+    """Remember how far a gathering is."""
+    await transaction.execute(_sql("set_mark"), what, until)
+
+
+async def first_minute(transaction: Transaction) -> int | None:
+    """Return the minute of one of the first entries of the journal; None while it is empty."""
+    found: int | None = await transaction.fetchval(_sql("first_minute"))
+    return found
+
+
+async def roll_up(transaction: Transaction, from_minute: int, to_minute: int) -> None:
+    """Compute the flow of these minutes from the journal, again if it is there; `to_minute` does not belong to them."""
+    await transaction.execute(_sql("roll_up"), from_minute, to_minute, RECEIPTS)
+
+
+async def add_sample(transaction: Transaction, at_ms: int, figures: Mapping[str, float]) -> None:
+    """Keep a sample of the process."""
+    await transaction.execute(_sql("add_sample"), at_ms, orjson.dumps(figures).decode())
+
+
+async def last_sample(transaction: Transaction) -> Row | None:
+    """Return the latest at_ms and its figures (JSON)."""
+    row: Row | None = await transaction.fetchrow(_sql("last_sample"))
+    return row
+
+
+async def add_standing(transaction: Transaction, at_ms: int) -> bool:
+    """Add up all accounts and cards, slowly and one at a time; return whether it was done here."""
+    if not await transaction.fetchval(_sql("only_one_standing")):
+        return False
+    # On one core, and not for ever: registers come first.
+    await transaction.execute("SET LOCAL max_parallel_workers_per_gather = 0; SET LOCAL statement_timeout = '120s'")
+    await transaction.execute(_sql("add_standing"), at_ms, timeout=130)
+    return True
+
+
+async def last_standing(transaction: Transaction) -> Row | None:
+    """Return the latest sums: at_ms, accounts, balance, held, owed, cards_issued, cards_active."""
+    row: Row | None = await transaction.fetchrow(_sql("last_standing"))
+    return row
+
+
+async def oldest(transaction: Transaction, what: str) -> int | None:
+    """Return where the rows of `tally`, `flow` (a minute) or `sample` (a ms) begin; None without any."""
+    found: int | None = await transaction.fetchval(_sql(f"oldest_{what}"))
+    return found
+
+
+async def thin(transaction: Transaction, what: str, beginning: int) -> None:
+    """Make one row of an hour's rows (`tally`, `flow`), or of five minutes' (`sample`), per what they are about.
+
+    `beginning` is a minute, of samples a millisecond. Done again it changes nothing.
+    """
+    await transaction.execute(_sql(f"thin_{what}"), beginning)
+
+
+async def tallies(transaction: Transaction, spans: Spans, step: int, offset: int, scope: Scope) -> list[Row]:
+    """Return answers as (step, outcome, count); steps are minutes, `offset` says where the grid of steps lies."""
+    return list(await transaction.fetch(_sql("tallies"), *spans, step, offset, *scope))
+
+
+async def flows(transaction: Transaction, spans: Spans, step: int, offset: int, scope: Scope) -> list[Row]:
+    """Return what the journal says as (step, issued, spent, expired, receipts, amount, activated)."""
+    return list(await transaction.fetch(_sql("flows"), *spans, step, offset, *scope))
+
+
+async def samples(transaction: Transaction, spans_ms: Spans, step_ms: int, offset_ms: int) -> list[Row]:
+    """Return samples by step of `step_ms`: means of rates, worst of latencies, queue and lag."""
+    return list(await transaction.fetch(_sql("samples"), *spans_ms, step_ms, offset_ms))
+
+
+async def standings(transaction: Transaction, spans_ms: Spans, step_ms: int, offset_ms: int) -> list[Row]:
+    """Return the last sums of each step."""
+    return list(await transaction.fetch(_sql("standings"), *spans_ms, step_ms, offset_ms))
+
+
+async def currencies(transaction: Transaction, scope: Scope) -> list[str]:
+    """Return the currencies of the networks in scope; none if there is no such network or store."""
+    return [row["currency"] for row in await transaction.fetch(_sql("currencies"), *scope)]
+
+
+async def places(transaction: Transaction, partner_id: int | None) -> list[Row]:
+    """Return networks and stores as (network_id, network, currency, store_id, store), by name."""
+    return list(await transaction.fetch(_sql("places"), partner_id))
+
+
+async def beginnings(transaction: Transaction) -> Row:
+    """Return what is there already: partners, stores, terminals, cards, entries (each true or false)."""
+    row: Any = await transaction.fetchrow(_sql("beginnings"))
+    return dict(row)
+
+
+def _sql(name: str) -> str:
+    return statements("figures")[name]

@@ -1,0 +1,158 @@
+-- Figures. Minutes are counted since 1970 UTC, *_ms are milliseconds since then, points and money are minor units.
+
+-- name: transaction_id
+-- Returns the name of the transaction it runs in.
+SELECT pg_current_xact_id()::text
+
+-- name: was_committed
+-- $1 name of a transaction. One of the future is of a database that was set back since; one too old to be known was committed.
+SELECT CASE WHEN $1::text::xid8 >= pg_snapshot_xmax(pg_current_snapshot()) THEN false
+    ELSE coalesce(pg_xact_status($1::text::xid8), 'committed') = 'committed' END
+
+-- name: add_tallies
+-- Arrays of the same length: $1 minutes, $2 stores, $3 operations, $4 outcomes, $5 counts.
+INSERT INTO office.tally AS t (minute, store_id, op, outcome, count)
+SELECT * FROM unnest($1::bigint[], $2::integer[], $3::smallint[], $4::smallint[], $5::bigint[])
+ON CONFLICT (minute, store_id, op, outcome) DO UPDATE SET count = t.count + excluded.count
+
+-- name: mark
+-- $1 what is gathered.
+SELECT until FROM office.gathered WHERE what = $1
+
+-- name: set_mark
+-- $1 what is gathered, $2 how far.
+INSERT INTO office.gathered (what, until) VALUES ($1, $2) ON CONFLICT (what) DO UPDATE SET until = excluded.until
+
+-- name: first_minute
+-- The journal's pages are filled in the order of time, so one of the first rows is as old as any.
+SELECT min(at_ms) / 60000 FROM (SELECT at_ms FROM entry LIMIT 1000) AS first
+
+-- name: roll_up
+-- $1 first minute, $2 first minute after, $3 operations that stand for a receipt. Rows of the journal never go, so what is there is only overwritten.
+INSERT INTO office.flow AS f (minute, store_id, network_id, op, entries, receipts, amount, points, spent, earned)
+SELECT e.at_ms / 60000, coalesce(t.store_id, 0), e.network_id, e.op, count(*),
+    count(*) FILTER (WHERE e.op = ANY ($3::smallint[])),
+    coalesce(sum(e.amount) FILTER (WHERE e.op = ANY ($3::smallint[])), 0),
+    sum(e.points), sum(e.spent), sum(e.earned)
+FROM entry AS e LEFT JOIN terminal AS t USING (terminal_id)
+WHERE e.at_ms >= $1::bigint * 60000 AND e.at_ms < $2::bigint * 60000
+GROUP BY 1, 2, 3, 4
+ON CONFLICT (minute, store_id, network_id, op) DO UPDATE SET
+    entries = excluded.entries, receipts = excluded.receipts, amount = excluded.amount,
+    points = excluded.points, spent = excluded.spent, earned = excluded.earned
+WHERE f.entries <> excluded.entries
+
+-- name: add_sample
+-- $1 now, $2 figures as JSON.
+INSERT INTO office.sample (at_ms, figures) VALUES ($1, $2) ON CONFLICT (at_ms) DO NOTHING
+
+-- name: last_sample
+SELECT at_ms, figures FROM office.sample ORDER BY at_ms DESC LIMIT 1
+
+-- name: only_one_standing
+-- Returns whether nobody else adds up at this moment; the number is of no other lock here.
+SELECT pg_try_advisory_xact_lock(7480, 1)
+
+-- name: add_standing
+-- $1 now. Reads every account and every card.
+INSERT INTO office.standing (at_ms, accounts, balance, held, owed, cards_issued, cards_active)
+SELECT $1, a.accounts, a.balance, a.held, a.owed, c.issued, c.active
+FROM (SELECT count(*) AS accounts, coalesce(sum(balance), 0) AS balance, coalesce(sum(held), 0) AS held, coalesce(sum(owed), 0) AS owed FROM account) AS a,
+    (SELECT count(*) AS issued, count(*) FILTER (WHERE status = 1) AS active FROM card) AS c
+ON CONFLICT (at_ms) DO NOTHING
+
+-- name: last_standing
+SELECT at_ms, accounts, balance, held, owed, cards_issued, cards_active FROM office.standing ORDER BY at_ms DESC LIMIT 1
+
+-- name: oldest_tally
+SELECT min(minute) FROM office.tally
+
+-- name: oldest_flow
+SELECT min(minute) FROM office.flow
+
+-- name: oldest_sample
+SELECT min(at_ms) FROM office.sample
+
+-- name: thin_tally
+-- $1 first minute of an hour. The rows are all deleted before the first one is put in their place.
+WITH gone AS MATERIALIZED (DELETE FROM office.tally WHERE minute >= $1 AND minute < $1::bigint + 60 RETURNING store_id, op, outcome, count)
+INSERT INTO office.tally (minute, store_id, op, outcome, count)
+SELECT $1, store_id, op, outcome, sum(count) FROM gone GROUP BY store_id, op, outcome
+
+-- name: thin_flow
+-- $1 first minute of an hour.
+WITH gone AS MATERIALIZED (
+    DELETE FROM office.flow WHERE minute >= $1 AND minute < $1::bigint + 60
+    RETURNING store_id, network_id, op, entries, receipts, amount, points, spent, earned
+)
+INSERT INTO office.flow (minute, store_id, network_id, op, entries, receipts, amount, points, spent, earned)
+SELECT $1, store_id, network_id, op, sum(entries), sum(receipts), sum(amount), sum(points), sum(spent), sum(earned)
+FROM gone GROUP BY store_id, network_id, op
+
+-- name: thin_sample
+-- $1 first ms of five minutes. Rates become means, everything else the worst.
+WITH gone AS MATERIALIZED (DELETE FROM office.sample WHERE at_ms >= $1 AND at_ms < $1::bigint + 300000 RETURNING figures),
+thinned AS (
+    SELECT key, CASE WHEN key IN ('answers_per_s', 'connections') THEN avg(value::text::float8) ELSE max(value::text::float8) END AS value
+    FROM gone, jsonb_each(figures) WHERE jsonb_typeof(value) = 'number' GROUP BY key
+)
+INSERT INTO office.sample (at_ms, figures) SELECT $1, jsonb_object_agg(key, value) FROM thinned HAVING count(*) > 0
+
+-- name: tallies
+-- $1 first minutes of the spans, $2 first minutes after them, $3 step in minutes, $4 how far the grid of steps is moved, $5 partner or null,
+-- $6 network or null, $7 store or null.
+SELECT (t.minute + $4::bigint) / $3::bigint * $3::bigint - $4::bigint AS step, t.outcome, sum(t.count)::bigint AS count
+FROM unnest($1::bigint[], $2::bigint[]) AS span (lo, hi)
+JOIN office.tally AS t ON t.minute >= span.lo AND t.minute < span.hi
+WHERE ($5::integer IS NULL AND $6::integer IS NULL AND $7::integer IS NULL) OR t.store_id IN (
+    SELECT store_id FROM store JOIN network USING (network_id)
+    WHERE ($5::integer IS NULL OR partner_id = $5) AND ($6::integer IS NULL OR network_id = $6) AND ($7::integer IS NULL OR store_id = $7))
+GROUP BY 1, 2
+
+-- name: flows
+-- As `tallies`. Operations: 40 EXPIRE_LOTS, 32 ACTIVATE.
+SELECT (f.minute + $4::bigint) / $3::bigint * $3::bigint - $4::bigint AS step,
+    sum(f.earned)::bigint AS issued, sum(f.spent)::bigint AS spent,
+    coalesce(-sum(f.points) FILTER (WHERE f.op = 40), 0)::bigint AS expired,
+    sum(f.receipts)::bigint AS receipts, sum(f.amount)::bigint AS amount,
+    coalesce(sum(f.entries) FILTER (WHERE f.op = 32), 0)::bigint AS activated
+FROM unnest($1::bigint[], $2::bigint[]) AS span (lo, hi)
+JOIN office.flow AS f ON f.minute >= span.lo AND f.minute < span.hi
+WHERE ($6::integer IS NULL OR f.network_id = $6) AND (($5::integer IS NULL AND $7::integer IS NULL) OR f.store_id IN (
+    SELECT store_id FROM store JOIN network USING (network_id)
+    WHERE ($5::integer IS NULL OR partner_id = $5) AND ($7::integer IS NULL OR store_id = $7)))
+GROUP BY 1
+
+-- name: samples
+-- $1 beginnings of the spans in ms, $2 their ends, $3 step in ms, $4 how far the grid of steps is moved.
+SELECT (s.at_ms + $4::bigint) / $3::bigint * $3::bigint - $4::bigint AS step,
+    avg((s.figures->>'answers_per_s')::float8) AS answers_per_s,
+    max((s.figures->>'p50_ms')::float8) AS p50_ms, max((s.figures->>'p99_ms')::float8) AS p99_ms,
+    max((s.figures->>'queue')::float8) AS queue, max((s.figures->>'lag_ms')::float8) AS lag_ms,
+    avg((s.figures->>'connections')::float8) AS connections, max((s.figures->>'standby')::float8) AS standby
+FROM unnest($1::bigint[], $2::bigint[]) AS span (lo, hi)
+JOIN office.sample AS s ON s.at_ms >= span.lo AND s.at_ms < span.hi
+GROUP BY 1
+
+-- name: standings
+-- As `samples`.
+SELECT DISTINCT ON (step) (s.at_ms + $4::bigint) / $3::bigint * $3::bigint - $4::bigint AS step, s.balance, s.held, s.owed, s.accounts,
+    s.cards_issued, s.cards_active
+FROM unnest($1::bigint[], $2::bigint[]) AS span (lo, hi)
+JOIN office.standing AS s ON s.at_ms >= span.lo AND s.at_ms < span.hi
+ORDER BY step, s.at_ms DESC
+
+-- name: currencies
+-- $1 partner or null, $2 network or null, $3 store or null.
+SELECT DISTINCT n.currency FROM network AS n LEFT JOIN store AS s USING (network_id)
+WHERE ($1::integer IS NULL OR n.partner_id = $1) AND ($2::integer IS NULL OR n.network_id = $2) AND ($3::integer IS NULL OR s.store_id = $3)
+
+-- name: places
+-- $1 partner or null.
+SELECT n.network_id, n.name AS network, n.currency, s.store_id, s.name AS store
+FROM network AS n LEFT JOIN store AS s USING (network_id)
+WHERE $1::integer IS NULL OR n.partner_id = $1 ORDER BY n.name, s.name
+
+-- name: beginnings
+SELECT EXISTS (SELECT FROM partner) AS partners, EXISTS (SELECT FROM store) AS stores, EXISTS (SELECT FROM terminal) AS terminals,
+    EXISTS (SELECT FROM card) AS cards, EXISTS (SELECT FROM entry) AS entries
