@@ -12,7 +12,6 @@ import argparse
 import csv
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -21,6 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from loadtests.processor_time import processor_s
 from server.cli import main as _command
 from server.engines.postgres import EmbeddedPostgres
 from server.secrets import KEY_BYTES, NAMES, VARIABLE_PREFIX
@@ -89,7 +89,7 @@ def measure(folder: Path, members: int, *, again: bool) -> dict[str, Any]:
         run("migrate", "--json", **common)
         for kind, file in files(folder, members).items():
             for attempt in ("first", "again") if again else ("first",):
-                began_s, began_processor_s = time.monotonic(), processor_s(postgres.pid)
+                began_s, began_processor_s = time.monotonic(), processor_s(os.getpid())
                 report = run("import", kind, str(file), "--json", **common)
                 took_s = time.monotonic() - began_s
                 name = kind if attempt == "first" else f"{kind}_again"
@@ -97,7 +97,7 @@ def measure(folder: Path, members: int, *, again: bool) -> dict[str, Any]:
                     "s": round(took_s, 1),
                     "rows_per_s": round(members / took_s),
                     # What it would take on two cores that have nothing else to do is half of this.
-                    "processor_s": round(processor_s(postgres.pid) - began_processor_s, 1),
+                    "processor_s": round(processor_s(os.getpid()) - began_processor_s, 1),
                     "load": load(),
                 }
                 print(f"{name}: {members:,} rows in {took_s:.1f} s, {members / took_s:,.0f} a second", flush=True)  # noqa: T201
@@ -112,14 +112,6 @@ def measure(folder: Path, members: int, *, again: bool) -> dict[str, Any]:
     finally:
         postgres.stop()
     return found
-
-
-def processor_s(postgres_pid: int) -> float:
-    """Return the processor time of the commands that have ended, and of PostgreSQL with its ended backends."""
-    own = resource.getrusage(resource.RUSAGE_CHILDREN)
-    fields = Path(f"/proc/{postgres_pid}/stat").read_text().rpartition(")")[2].split()
-    ticks = sum(int(field) for field in fields[11:15])
-    return own.ru_utime + own.ru_stime + ticks / os.sysconf("SC_CLK_TCK")
 
 
 def load() -> float:
