@@ -23,7 +23,7 @@ from admin_api.security.permissions import Permission
 from ledger.journal.writer import JournalDown
 from ledger.operator_desk import Undecided
 from ledger.registry import adjustments
-from ledger.registry.registry import Row
+from ledger.registry.registry import Conflict, Row
 
 log = structlog.get_logger(subject="adjustments")
 
@@ -208,7 +208,7 @@ async def finish_approved(office: Office, *, grace_ms: int = _GRACE_MS) -> int:
     for row in rows:
         try:
             await _make(office, _SYSTEM, row)
-        except (Problem, Undecided, JournalDown) as error:
+        except (Problem, Undecided, Conflict, JournalDown) as error:
             log.warning("adjustment not made", adjustment=row["adjustment_id"], reason=str(error))
         else:
             made += 1

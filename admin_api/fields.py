@@ -26,6 +26,12 @@ class Asked(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+class Told(BaseModel):
+    """A part of an answer: it has these fields and no others."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
 #: What a partner, a network or a store is called; registers show it.
 Name = Annotated[
     str,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ledger.registry import audit, users
 from ledger.registry.registry import Registry
 
-_PATH = "/welcome/"
+_PATH = "/invitation/"
 
 
 class OwnerExists(Exception):  # noqa: N818 - it is a state

@@ -21,6 +21,7 @@ import structlog
 import uvloop
 
 from admin_api.app import create_app
+from admin_api.finishing import Finishing
 from admin_api.gathering import Gathering
 from admin_api.office import Keys, Office
 from ledger.clock import Clock, SystemClock
@@ -85,10 +86,11 @@ class AdminProcess:
             console_url=console_url(settings, link.listen_socket.getsockname()[1]),
         )
         self._gathering = Gathering(office)
+        self._finishing = Finishing(office)
         self.http = AdminHttp(settings, create_app(office), link.listen_socket)
 
     async def follow(self) -> None:
-        """Connect to PostgreSQL, however long it takes to come up; then follow the programme and gather figures.
+        """Connect to PostgreSQL, however long it takes to come up; then do everything that goes on by itself.
 
         Raises what ends that, which is a bug.
         """
@@ -103,6 +105,7 @@ class AdminProcess:
         async with asyncio.TaskGroup() as group:
             group.create_task(self.ledger.failed(), name="ledger failed")
             group.create_task(self._gathering.run(), name="figures")
+            group.create_task(self._finishing.run(), name="finishing")
 
     async def stop(self) -> None:
         """Let go of everything; requests under way are answered before."""

@@ -33,7 +33,7 @@ def migrated_url(postgres_url: str) -> str:
 def test_it_prints_a_link_until_an_owner_can_sign_in(migrated_url: str) -> None:
     anna = ("--email", "anna@example.com", "--name", "Anna")
     first, again = run(migrated_url, *anna), run(migrated_url, *anna, "--json")
-    assert first.stdout.startswith("https://t.example.com/welcome/twi_"), first.stderr
+    assert first.stdout.startswith("https://t.example.com/invitation/twi_"), first.stderr
     assert json.loads(again.stdout)["link"] not in first.stdout
     asyncio.run(execute(migrated_url, "UPDATE office.console_user SET password_hash = 'x'"))
     refused = run(migrated_url, *anna)

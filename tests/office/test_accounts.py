@@ -44,7 +44,8 @@ async def test_an_account_tells_its_balance_lots_holds_and_cards(rig: OfficeRig)
     hold = await till.ask(Operation.HOLD, rig.cards[0], points=300, amount=10_000)
     async with rig.client() as client:
         view = (await client.get(f"/v1/accounts/{account}")).json()
-        assert (await client.get("/v1/accounts/99")).status_code == 404
+        for path in ("", "/entries", "/entries.csv"):
+            assert (await client.get(f"/v1/accounts/99{path}")).status_code == 404, path
     day = EPOCH.fromordinal(EPOCH.toordinal() + tomorrow).isoformat()
     assert view["balance"] == {
         "available": 1_200, "held": 300, "pending": 0, "owed": 0, "expiring": 700, "expiring_on": day,

@@ -7,7 +7,6 @@ import pytest
 
 from admin_api import card_batches
 from admin_api.card_batches import BatchAsked
-from admin_api.card_numbers import Series
 from admin_api.cards import CardView, IssueAsked, NumberAsked, issue
 from admin_api.security.actor import Actor
 from admin_api.security.permissions import Permission
@@ -245,11 +244,3 @@ async def test_only_who_may_change_cards_gets_their_numbers_and_each_export_is_w
     async with rig.registry.reading() as transaction:
         rows = await transaction.fetch("SELECT action FROM office.audit ORDER BY audit_id")
     assert [row["action"] for row in rows] == ["card_batch.make", "card_batch.export"]
-
-
-@pytest.mark.parametrize("size", [1, 2, 3, 10, 97, 1000])
-def test_scattered_places_are_a_permutation(size: int) -> None:
-    width = 12 - len(str(size - 1))
-    series = Series(CardKind.EAN13, "2" * width, 10 ** (12 - width) - size, scattered=True, seed=b"s" * 16)
-    assert series.size == size
-    assert len({series.number(place) for place in range(size)}) == size

@@ -30,7 +30,7 @@ from admin_api.office import OfficeLimits
 from admin_api.openapi import current, describe, text
 from admin_api.security.permissions import Role
 from tests.rigs.office_rig import CONSOLE_URL, EVERYTHING, OfficeRig
-from tests.rigs.people import invited, signed_in
+from tests.rigs.people import invited, member_token, signed_in
 
 DOCUMENT = Path("docs/openapi.json")
 EXAMPLES = {GenerationMode.POSITIVE: 10, GenerationMode.NEGATIVE: 6}
@@ -40,8 +40,9 @@ CHECKS = [
 ]  # fmt: skip
 #: Streams have no end to be checked, and whoever signs out takes the session from the cases after that.
 LEFT_OUT = {("get", "/v1/operations/events"), ("get", "/v1/figures/events"), ("post", "/v1/sign-out")}
-#: Signing in fails for want of right proofs; a member's own account is for member tokens.
-#: A token with a member's permission is made by nobody.
+#: Below /v1/me, where a member's token is sent, what belongs to people of the console.
+OWN_SESSION = {"/v1/me/session", "/v1/me/sessions", "/v1/me/sessions/{session_id}"}
+#: Signing in fails for want of right proofs, and a token with a member's permission is made by nobody.
 ONLY_FOR_OTHERS = {"POST /v1/sign-in", "POST /v1/tokens"}
 #: schemathesis draws these too; the caller's own are sent.
 CREDENTIALS = {"authorization", "cookie"}
@@ -70,6 +71,7 @@ async def test_every_answer_is_in_the_document(rig: OfficeRig, client: httpx.Asy
     document = json.loads(text(describe(rig.app)))
     loop = asyncio.get_running_loop()
 
+    member = f"Bearer {await member_token(rig)}"
     turned_away: set[str] = set()
 
     def send(case: schemathesis.Case) -> httpx.Response:
@@ -80,6 +82,8 @@ async def test_every_answer_is_in_the_document(rig: OfficeRig, client: httpx.Asy
                 case.path_parameters[name] = 1
         prepared = requests.Request(**case.as_transport_kwargs(base_url=CONSOLE_URL)).prepare()
         headers = {name: value for name, value in prepared.headers.items() if name.lower() not in CREDENTIALS}
+        if f"{case.operation.path}/".startswith("/v1/me/") and case.operation.path not in OWN_SESSION:
+            headers["authorization"] = member
         request = client.build_request(
             prepared.method or "", prepared.url or "", content=prepared.body, headers=headers
         )

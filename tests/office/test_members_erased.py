@@ -63,6 +63,20 @@ async def test_a_phone_works_as_a_card_and_a_changed_one_takes_its_place(rig: Of
         await posted(client, f"/v1/members/{account}/phone-card", status=422)
 
 
+async def test_a_phone_that_was_taken_away_works_again_when_it_is_linked_again(rig: OfficeRig) -> None:
+    async with rig.client() as client:
+        account = await registered(client)
+        taken = await client.patch(f"/v1/members/{account}", json={"version": 1, "phone": None})
+        assert taken.json()["phone_card"] == "blocked"
+        given = await client.patch(f"/v1/members/{account}", json={"version": 2, "phone": PERSON["phone"]})
+        assert given.json()["phone_card"] is None
+        await posted(client, f"/v1/members/{account}/phone-card")
+        assert (await statuses(client, account))["phone"][0] == "active"
+        other = (await posted(client, "/v1/members", {"personal": PERSON}, 201))["account_id"]
+        refused = await posted(client, f"/v1/members/{other}/phone-card", status=409)
+        assert refused["outcome"] == "CARD_IN_USE"
+
+
 async def test_a_change_of_phone_that_died_half_way_is_repeated(
     rig: OfficeRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:

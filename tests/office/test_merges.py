@@ -1,15 +1,18 @@
 """Two accounts of one person become one, whatever dies on the way."""
 
 import os
+from dataclasses import replace
 from typing import Any
 
 import httpx
 import pytest
 
 from admin_api import merges
+from admin_api.finishing import Finishing
 from admin_api.members import MemberAsked, create
 from admin_api.merges import MergeAsked, finish_merges, merge
 from admin_api.security.actor import Actor
+from ledger.clock import SystemClock
 from ledger.operations import Operation
 from tests.rigs.office_rig import EVERYTHING, OfficeRig
 from tests.rigs.till import Till
@@ -117,6 +120,8 @@ async def test_an_account_without_a_member_takes_the_others(rig: OfficeRig) -> N
     async with rig.client() as client:
         await posted(client, f"/v1/accounts/{target}/merge", {"source": source, "reason": WHY})
         assert (await client.get(f"/v1/members/{target}")).json()["member"]["given_name"] == "Anna"
+        await posted(client, "/v1/members", {"personal": {}, "account_id": source}, 409)
+        await posted(client, "/v1/members", {"personal": {}, "account_id": 999}, 404)
 
 
 async def test_erasing_after_a_merge_forgets_what_came_with_it(rig: OfficeRig) -> None:
@@ -127,6 +132,38 @@ async def test_erasing_after_a_merge_forgets_what_came_with_it(rig: OfficeRig) -
         await posted(client, f"/v1/members/{target}/erase")
         for said in ("Oldname", "Newname"):
             assert (await posted(client, "/v1/members/search", {"text": said}))["items"] == []
+    async with rig.registry.reading() as transaction:
+        kept = await transaction.fetchval("SELECT count(*) FROM personal.change WHERE before IS NOT NULL")
+    assert kept == 0
+
+
+async def test_the_process_goes_on_with_what_was_left_unfinished(
+    rig: OfficeRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, target = await two_accounts(rig)
+    later = replace(rig.office, clock=Later())
+    with monkeypatch.context() as patch:
+        patch.setattr(merges, "_join_people", died)
+        with pytest.raises(RuntimeError):
+            await merge(rig.office, ANNA, target, MergeAsked(source=source, reason=WHY), b"m" * 16)
+    assert await Finishing(rig.office).once() == 0, "whoever is at it has a while"
+    assert await Finishing(later).once() == 1
+    await check_merged(rig, source, target)
+
+
+class Later(SystemClock):
+    def now_ms(self) -> int:
+        return super().now_ms() + 60_000
+
+
+async def test_what_is_merged_into_somebody_who_was_erased_is_forgotten_as_well(rig: OfficeRig) -> None:
+    source, target = await two_accounts(rig)
+    async with rig.client() as client:
+        await client.patch(f"/v1/members/{source}", json={"version": 1, "given_name": "Ann"})
+        await posted(client, f"/v1/members/{target}/erase")
+        await posted(client, f"/v1/accounts/{target}/merge", {"source": source, "reason": WHY})
+        assert (await client.get(f"/v1/members/{target}")).json()["member"]["given_name"] is None
+        assert (await posted(client, "/v1/members/search", {"text": "Oldname"}))["items"] == []
     async with rig.registry.reading() as transaction:
         kept = await transaction.fetchval("SELECT count(*) FROM personal.change WHERE before IS NOT NULL")
     assert kept == 0

@@ -29,7 +29,7 @@ async def test_every_answer_tells_browsers_to_trust_nothing_else(rig: OfficeRig,
     assert "unsafe" not in headers["content-security-policy"]
     assert "frame-ancestors 'none'" in headers["content-security-policy"]
     assert headers["x-content-type-options"] == "nosniff"
-    assert headers["referrer-policy"] == "no-referrer"
+    assert headers["referrer-policy"] == "same-origin"
     assert headers["cache-control"] == "no-store"
     assert headers["strict-transport-security"].startswith("max-age=")
 
@@ -126,9 +126,11 @@ async def test_a_database_that_does_not_answer_is_503(rig: OfficeRig) -> None:
     )  # fmt: skip
 
 
-async def test_half_a_character_is_a_problem_and_no_fault(rig: OfficeRig) -> None:
+async def test_nonsense_is_a_problem_and_no_fault(rig: OfficeRig) -> None:
+    half_a_character = (b'{"\\ud800": 1}', b'{"name": "\\ud800", "permissions": ["figures:read"], "days": 1}', b"\xff")
+    too_deep_or_too_big = (b"[" * 200_000, b'{"days": ' + b"9" * 10_000 + b"}", b'{"days": NaN}', b'{"days": 1e999}')
     async with rig.client() as client:
-        for body in (b'{"\\ud800": 1}', b'{"name": "\\ud800", "permissions": ["figures:read"], "days": 1}', b"\xff"):
+        for body in half_a_character + too_deep_or_too_big:
             headers = {**rig.key(), "content-type": "application/json"}
             answer = await client.post("/v1/tokens", content=body, headers=headers)
             assert answer.status_code in {400, 422}, answer.text

@@ -75,7 +75,7 @@ class Till:
         )  # fmt: skip
         register = Register()
         started = self._clock.monotonic_s()
-        pending = Pending(register, int(Message.SALE), started, self._metrics, self._room, self._clock)
+        pending = Pending(register, 1, int(Message.SALE), started, self._metrics, self._room, self._clock)
         self._dispatcher.dispatch(request, bytes(8), terminal, pending, Moment(now_ms, started))
         async with asyncio.timeout(20):
             return await register.answered

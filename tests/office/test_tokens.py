@@ -8,7 +8,7 @@ from admin_api.app import create_app
 from admin_api.security.permissions import Permission, Role
 from tests.rigs.moved_clock import MovedClock
 from tests.rigs.office_rig import OfficeRig
-from tests.rigs.people import signed_in
+from tests.rigs.people import member_token, signed_in
 
 DAY_S = 86_400
 
@@ -213,3 +213,24 @@ async def test_member_tokens_are_bounded(rig: OfficeRig) -> None:
     async with rig.client(Permission.MEMBER_TOKENS_WRITE, partner_id=1) as client:
         body = {"account_id": rig.cards[0].account, "seconds": 60}
         assert (await client.post("/v1/member-tokens", json=body, headers=rig.key())).status_code == 403
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        "INSERT INTO personal.member (account_id, erased_ms) VALUES ($1, 1)",
+        (
+            "INSERT INTO office.merge (source, target, request_out, request_in, state, reason, asked_by, asked_ms) "
+            "SELECT $1, max(account_id), 'a', 'b', 'out', 'x', 'x', 1 FROM account"
+        ),
+    ],
+)
+async def test_a_member_token_ends_with_the_member(rig: OfficeRig, end: str) -> None:
+    token = await member_token(rig)
+    assert await as_bearer(rig, token) == 403
+    async with rig.registry.writing() as transaction:
+        await transaction.execute(end, rig.cards[0].account)
+    assert await as_bearer(rig, token) == 401
+    async with rig.client() as client:
+        body = {"account_id": rig.cards[0].account, "seconds": 60}
+        assert (await client.post("/v1/member-tokens", json=body, headers=rig.key())).status_code == 409

@@ -18,7 +18,7 @@ async def test_an_invitation_is_a_link_to_the_console(rig: OfficeRig) -> None:
         answer = await owner.post("/v1/users", json=asked(language="ru"), headers=rig.key())
         assert answer.status_code == 201
         made = answer.json()
-        assert made["link"].startswith(f"{CONSOLE_URL}/welcome/twi_")
+        assert made["link"].startswith(f"{CONSOLE_URL}/invitation/twi_")
         shown = (await owner.get(f"/v1/users/{made['user_id']}")).json()
         assert (shown["accepted"], shown["active"], shown["language"]) == (False, True, "ru")
         again = await owner.post("/v1/users", json=asked(email="BORIS@example.com"), headers=rig.key())
