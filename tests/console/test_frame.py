@@ -18,7 +18,7 @@ async def test_an_invitation_is_accepted_and_the_password_lets_in_again(site: Si
         site.expected.append("422")
         await page.get_by_role("button", name="Begin").click()
         await expect(page.get_by_role("alert")).to_have_text("The two passwords are not the same.")
-        person.steps_used = 0
+        person.last_step = 0
         await page.fill("#password", PASSWORD)
         await page.fill("#again", PASSWORD)
         await page.fill("#code", person.code(site.rig.office))
