@@ -29,7 +29,7 @@ class Person:
     last_step: int = 0
 
     def code(self, office: Office) -> str:
-        """Return a code that was not used yet: the present one, then the next, which are good however slow a test is."""
+        """Return a code that was not used yet: the present one, then the next, so a slow test is in time."""
         self.last_step = max(self.last_step + 1, office.clock.now_ms() // 1_000 // STEP_S)
         return code_at(self.secret, self.last_step).decode()
 
