@@ -173,8 +173,8 @@ class _Drawing:
         bottom = HEIGHT - _BOTTOM
         for at_ms in ticks:
             x = self._x((at_ms - plot.from_ms) / plot.step_ms)
-            # A label at the very edge would be cut off.
-            if x <= WIDTH - _RIGHT - _BOTTOM / 2:
+            # A label at the right edge would be cut off, and at the left one stand on that of the other axis.
+            if self._left + _BOTTOM / 2 <= x <= WIDTH - _RIGHT - _BOTTOM / 2:
                 yield label.format(x, x, bottom, bottom + 4, x, bottom + 17, plot.write_tick(at_ms, gap))
 
     def _lines(self) -> Iterator[Markup]:

@@ -57,6 +57,7 @@ async def test_a_page_that_is_not_there_says_so_in_plain_words(site: Site) -> No
     async with site.page(language="ru") as page:
         await site.see(page, "/nowhere", "error-404-ru")
         await expect(page.locator("h1")).to_have_text("Такой страницы нет")
+        await expect(page.locator("nav.main a").first).to_have_text("Сводка")
 
 
 async def test_a_page_for_others_says_so_in_plain_words(site: Site) -> None:
