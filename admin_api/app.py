@@ -34,6 +34,7 @@ from admin_api.office import Office
 from admin_api.openapi import describe
 from admin_api.problem import Problem, answer, bad_request, conflict, invalid, key_reused, unavailable
 from admin_api.security.body_limit import BodyLimit
+from admin_api.security.form_charset import FormCharset
 from admin_api.security.headers import Headers
 from admin_api.security.strangers import Strangers
 from admin_api.security.unexpected import Unexpected
@@ -43,6 +44,8 @@ from ledger.registry.registry import Conflict
 from ledger.submission import Refusal
 
 _KINDS = {400: "bad-request", 404: "not-found", 405: "method-not-allowed"}
+_FAULTS_TOLD_MAX = 20
+_FAULT_CHARACTERS_MAX = 200
 _KEY_HEADER = ("header", "idempotency-key")
 
 
@@ -86,6 +89,7 @@ def _protect(app: FastAPI, office: Office) -> None:
     What is added last stands outermost: headers are on every answer, also on those of the others; what fails in the
     others is answered; a body is counted before anybody reads it; strangers are counted before anybody works for them.
     """
+    app.add_middleware(FormCharset)
     app.add_middleware(Strangers, office=office)
     app.add_middleware(BodyLimit, bytes_max=office.limits.body_bytes_max)
     app.add_middleware(Unexpected)
@@ -101,7 +105,9 @@ def _answer_problems(app: FastAPI) -> None:
     async def _invalid(_request: Request, error: RequestValidationError) -> JSONResponse:
         if any(tuple(e["loc"]) == _KEY_HEADER and e["type"] == "missing" for e in error.errors()):
             return answer(bad_request("every POST needs the header Idempotency-Key, new for each new request"))
-        fields = [{"where": _shown(".".join(map(str, e["loc"]))), "what": _shown(e["msg"])} for e in error.errors()]
+        # A body of a megabyte can have a hundred thousand faults; nobody reads more than some.
+        told = error.errors()[:_FAULTS_TOLD_MAX]
+        fields = [{"where": _shown(".".join(map(str, e["loc"]))), "what": _shown(e["msg"])} for e in told]
         return answer(invalid("; ".join(f"{f['where']}: {f['what']}" for f in fields), fields=fields))
 
     @app.exception_handler(HTTPException)
@@ -129,5 +135,8 @@ def _answer_problems(app: FastAPI) -> None:
 
 
 def _shown(text: str) -> str:
-    """Return a text that may have come from outside as one that can be written: half a surrogate pair cannot."""
-    return text.encode("utf-8", "replace").decode()
+    """Return a text that may have come from outside as one that can be written: half a surrogate pair cannot.
+
+    The name of an unknown field can be as long as the body; its beginning will do.
+    """
+    return text[:_FAULT_CHARACTERS_MAX].encode("utf-8", "replace").decode()
