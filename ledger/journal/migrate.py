@@ -13,6 +13,9 @@ from ledger.journal.writer import DOWN
 
 _LOCK_KEY = 7411_0001
 _POLL_S = 0.1
+# Whoever waits for a table lets everybody who comes later wait behind him: registers, for as long as an export runs.
+_LOCK_WAIT_MS = 500
+_LOCK_PAUSE_S = 1.0
 
 _TABLE = """
 CREATE TABLE IF NOT EXISTS migration (
@@ -64,7 +67,9 @@ async def run(postgres_url: str) -> list[str]:
             await asyncio.sleep(_POLL_S)
         await connection.execute(_TABLE)
         applied = {r["number"]: r["checksum"] for r in await connection.fetch("SELECT number, checksum FROM migration")}
-        return [m.name for m in _pending(applied) if await _apply(connection, m)]
+        for migration in _pending(applied):
+            await _apply(connection, migration)
+        return [migration.name for migration in _pending(applied)]
     finally:
         await connection.close()
 
@@ -82,13 +87,20 @@ def _pending(applied: dict[int, str]) -> list[Migration]:
     return [m for m in migrations if m.number not in applied]
 
 
-async def _apply(connection: asyncpg.Connection, migration: Migration) -> bool:
-    async with connection.transaction():
-        await connection.execute(migration.sql)
-        await connection.execute(
-            "INSERT INTO migration (number, name, checksum) VALUES ($1, $2, $3)",
-            migration.number,
-            migration.name,
-            migration.checksum,
-        )
-    return True
+async def _apply(connection: asyncpg.Connection, migration: Migration) -> None:
+    """Apply a migration as soon as it can have its tables without making others wait for those who have them."""
+    while True:
+        try:
+            async with connection.transaction():
+                await connection.execute(f"SET LOCAL lock_timeout = {_LOCK_WAIT_MS}")
+                await connection.execute(migration.sql)
+                await connection.execute(
+                    "INSERT INTO migration (number, name, checksum) VALUES ($1, $2, $3)",
+                    migration.number,
+                    migration.name,
+                    migration.checksum,
+                )
+        except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError):
+            await asyncio.sleep(_LOCK_PAUSE_S)
+        else:
+            return

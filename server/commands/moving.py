@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from server.moving.report import Report
 
 EXIT_NOT_WHOLE = 1
+# Of all processes of the host that the kernel could end when memory is short, this one can be run again.
+_OOM_SCORE = "900"
 
 import_app = typer.Typer(no_args_is_help=True, help="Import members, cards or balances from a CSV or XLSX file.")
 
@@ -89,6 +91,8 @@ def _run(context: typer.Context, wanted: object, *, strict: bool, as_json: bool)
     from server.secrets import load_secrets
 
     assert isinstance(wanted, Wanted)  # noqa: S101 - it is imported when it is needed
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(_OOM_SCORE, "ascii")
     settings = invocation(context).attached()
     url, secrets = required_url(settings, "postgres_url"), load_secrets(settings)
     prepared = prepare(wanted)

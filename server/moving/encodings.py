@@ -45,7 +45,7 @@ def _lines_beyond_ascii(file: Path) -> tuple[int, int, bytes]:
     good = bad = 0
     sample = b""
     with file.open("rb") as stream:
-        for line in stream:
+        while line := stream.readline(_CHUNK_BYTES):
             if line.isascii():
                 continue
             try:
@@ -108,8 +108,8 @@ def found_delimiter(file: Path, encoding: str) -> str:
 
 def _first_lines(file: Path, encoding: str) -> Iterator[str]:
     with file.open(encoding=encoding, errors="replace", newline="") as stream:
-        for _, line in zip(range(_SAMPLE_ROWS), stream, strict=False):
-            yield line
+        for _ in range(_SAMPLE_ROWS):
+            yield stream.readline(_CHUNK_BYTES)
 
 
 def known_delimiter(text: str) -> str:

@@ -23,6 +23,7 @@ from ledger.registry.personal import EXTERNAL_ID, EXTERNAL_SOURCE, PersonalData,
 from ledger.registry.secrecy import Unreadable
 from ledger.states import State
 from server.errors import OperatorError
+from server.moving.formulas import guarded
 from server.moving.values import EPOCH_DAY, POINT, STATUS_NAMES
 
 MANIFEST = "manifest.json"
@@ -263,9 +264,13 @@ class _File:
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Write a row, whose values stand in the order of the header."""
-        self._writer.writerow(["" if value is None else value for value in row.values()])
+        self._writer.writerow([_cell(value) for value in row.values()])
         self._rows += 1
         self._count()
+
+
+def _cell(value: Any) -> Any:
+    return guarded(value) if isinstance(value, str) else "" if value is None else value
 
 
 def _plain_value(value: Any) -> Any:
@@ -283,7 +288,7 @@ def _points(minor: int) -> str:
 def _write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write it last: a folder without one is no whole export."""
     fresh = folder / f"{MANIFEST}.new"
-    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as stream:
+    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as stream:
         json.dump(asdict(manifest), stream, indent=2, ensure_ascii=False)
         stream.write("\n")
         stream.flush()

@@ -22,6 +22,7 @@ from ledger.registry import audit
 from server.errors import OperatorError, UsageError
 from server.moving import maker, values
 from server.moving.columns import REJECT_COLUMNS, Columns, Kind, mapped
+from server.moving.formulas import guarded
 from server.moving.reading import RawRow, Table, as_text, opened
 from server.moving.report import Report, Tally
 from server.secrets import Secrets
@@ -215,13 +216,14 @@ class _Rejects(AbstractContextManager["_Rejects"]):
             return
         if self._stream is None:
             self._stream = self._opened()
-            csv.writer(self._stream).writerow([*self._header, *REJECT_COLUMNS])
+            csv.writer(self._stream).writerow([*map(guarded, self._header), *REJECT_COLUMNS])
         width = len(self._header)
         for reject in tally.rejects:
-            cells = [cell if isinstance(cell, str) else as_text(cell) for cell in reject.cells]
+            cells = [guarded(cell if isinstance(cell, str) else as_text(cell)) for cell in reject.cells]
             # A row of another width stays whole; the place of its own columns is what was wrong with it.
             cells += [""] * (width - len(cells))
-            csv.writer(self._stream).writerow([*cells, reject.line, reject.column, reject.reason])
+            place = reject.line, guarded(reject.column), guarded(reject.reason)
+            csv.writer(self._stream).writerow([*cells, *place])
 
     def _opened(self) -> TextIO:
         try:

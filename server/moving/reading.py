@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +13,14 @@ from python_calamine import CalamineError, CalamineWorkbook
 
 from server.errors import OperatorError, UsageError
 from server.moving.encodings import DELIMITERS, found_delimiter, found_encoding, known_delimiter, known_encoding
+from server.moving.formulas import bare
 
 _WORKBOOK_MAGIC = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
 _CELL_CHARACTERS_MAX = 1 << 20
+_LINE_CHARACTERS_MAX = 1 << 24
+_LINE_ENDS = ("\n", "\r")
+#: A workbook is a ZIP archive, and may say in a megabyte what takes the memory of the whole host.
+_WORKBOOK_BYTES_MAX = 1 << 30
 
 #: What a cell holds: text, or with a workbook a number, a truth value, a date or a time.
 Cell = Any
@@ -101,6 +107,8 @@ def _text_rows(file: Path, encoding: str, delimiter: str) -> Iterator[RawRow]:
             taken.clear()
             try:
                 cells, fault = next(reader), ""
+                if any("'" in text for text in taken):
+                    cells = [bare(cell) for cell in cells]
             except StopIteration:
                 return
             except csv.Error as error:
@@ -121,7 +129,12 @@ def _text_rows(file: Path, encoding: str, delimiter: str) -> Iterator[RawRow]:
 
 
 def _noted(stream: TextIO, taken: list[str]) -> Iterator[str]:
-    for text in stream:
+    while text := stream.readline(_LINE_CHARACTERS_MAX):
+        # What goes on and on is no row: its beginning is rejected, its end is not even kept.
+        while len(text) >= _LINE_CHARACTERS_MAX and not text.endswith(_LINE_ENDS):
+            rest = stream.readline(_LINE_CHARACTERS_MAX)
+            if not rest or rest.endswith(_LINE_ENDS):
+                text += "\n"
         taken.append(text)
         yield text
 
@@ -139,6 +152,7 @@ def _is_text(cell: str) -> bool:
 
 
 def _workbook(file: Path, sheet: str | None) -> Table:
+    _check_size(file)
     try:
         book = CalamineWorkbook.from_path(str(file))
         names = book.sheet_names
@@ -152,6 +166,17 @@ def _workbook(file: Path, sheet: str | None) -> Table:
         raise OperatorError(f"{file} cannot be read as a workbook: {error}") from None
     more = "" if len(names) == 1 else f" of {len(names)}"
     return Table(f"workbook, sheet {name!r}{more}", _sheet_rows(read), read.total_height)
+
+
+def _check_size(file: Path) -> None:
+    try:
+        with zipfile.ZipFile(file) as archive:
+            size = sum(part.file_size for part in archive.infolist())
+    except (zipfile.BadZipFile, NotImplementedError):
+        # Workbooks of an older form are no archives; what is broken is told by whoever reads it.
+        return
+    if size > _WORKBOOK_BYTES_MAX:
+        raise OperatorError(f"{file} unpacks to {size:,} bytes, more than {_WORKBOOK_BYTES_MAX:,}: save it as CSV")
 
 
 def _sheet_rows(sheet: Any) -> Iterator[RawRow]:

@@ -7,6 +7,7 @@ from xml.sax.saxutils import escape
 import pytest
 
 from server.errors import OperatorError, UsageError
+from server.moving import reading
 from server.moving.columns import Kind, mapped
 from server.moving.reading import Table, opened
 
@@ -236,3 +237,26 @@ def test_a_mapping_file_that_means_nothing_is_refused(tmp_path: Path, text: str,
     file.write_text(text)
     with pytest.raises(UsageError, match=why):
         mapped(Kind.CARDS, ["number"], file)
+
+
+def test_a_line_without_an_end_is_rejected_and_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "_LINE_CHARACTERS_MAX", 1_000)
+    file = tmp_path / "long.csv"
+    file.write_text("a,b\n1,2\n" + "x," * 50_000 + "\n3,4\n" + "y" * 5_000)
+    rows = list(opened(file, encoding=None, delimiter=None, sheet=None).rows())
+    assert [list(row.cells) for row in (rows[0], rows[2])] == [["1", "2"], ["3", "4"]]
+    assert [row.line for row in rows] == [2, 3, 4, 5]
+    assert "columns" in rows[1].fault
+    assert "columns" in rows[3].fault
+    assert len(rows[1].cells) <= 501
+
+
+def test_a_workbook_that_unpacks_to_more_than_memory_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "bomb.xlsx"
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("xl/worksheets/sheet1.xml", b"<row/>" * 100_000)
+    monkeypatch.setattr(reading, "_WORKBOOK_BYTES_MAX", 599_999)
+    with pytest.raises(OperatorError, match="unpacks to 600,000 bytes"):
+        opened(file, encoding=None, delimiter=None, sheet=None)

@@ -1,6 +1,12 @@
 -- What operators keep: who may come in, personal data, versions of rules, and who did what. Times end in _ms (since 1970 UTC), points and money
 -- are minor units, an `actor` is "user:3", "token:7", "member:12" or "system". What is "encrypted" is AES-GCM by the application.
 
+-- First what reads the whole journal: meanwhile nothing is committed, but all can be read, which what follows forbids.
+-- What one account gave up comes in at one other account only, whoever asks and wherever it is decided.
+CREATE UNIQUE INDEX entry_merge_in ON entry (target) WHERE op = 48;
+-- Rows come in the order of time, so that a few bytes for every hundred pages tell where a minute lies.
+CREATE INDEX entry_at ON entry USING brin (at_ms) WITH (autosummarize = on);
+
 ALTER TABLE partner ADD COLUMN active boolean NOT NULL DEFAULT true;
 ALTER TABLE network ADD COLUMN active boolean NOT NULL DEFAULT true;
 ALTER TABLE store ADD COLUMN active boolean NOT NULL DEFAULT true;
@@ -186,9 +192,6 @@ CREATE TABLE office.adjustment (
 );
 CREATE INDEX adjustment_waiting ON office.adjustment (adjustment_id) WHERE state = 'waiting';
 
--- What one account gave up comes in at one other account only, whoever asks and wherever it is decided.
-CREATE UNIQUE INDEX entry_merge_in ON entry (target) WHERE op = 48;
-
 -- Two accounts of one person becoming one: what the source gave up (a journaled entry) comes in at the target by another one.
 CREATE TABLE office.merge (
     merge_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -267,5 +270,3 @@ CREATE TABLE office.standing (
     cards_issued bigint NOT NULL,
     cards_active bigint NOT NULL
 );
--- Rows come in the order of time, so that a few bytes for every hundred pages tell where a minute lies.
-CREATE INDEX entry_at ON entry USING brin (at_ms) WITH (autosummarize = on);
