@@ -10,7 +10,7 @@ from typing import Any
 from ledger.entries import next_link, seal
 from ledger.hot_store import pack, unpack
 from ledger.operations import Operation
-from ledger.states import BLOCKED, CLOSED, OPEN, RING_MAX, State
+from ledger.states import BLOCKED, CARD_GONE, CLOSED, OPEN, RING_MAX, State
 
 Entry = Mapping[str, Any]
 
@@ -20,8 +20,6 @@ _STATUS_BY = {
     Operation.UNBLOCK_ACCOUNT: OPEN,
     Operation.MERGE_OUT: CLOSED,
 }
-#: What an entry says of a card that leads to the account no more.
-_GONE = 4
 _MERGES = frozenset({Operation.MERGE_OUT, Operation.MERGE_IN})
 _DAY_MS = 86_400_000
 _NEVER_DAY = 2**32
@@ -195,7 +193,7 @@ class AccountAudit:
             self._cards = {}
             self.given = self._merge(entry["request_id"], entry, moves, cards, -1)
             return
-        self._cards |= {token: None if status == _GONE else status for token, status in cards.items()}
+        self._cards |= {token: None if status == CARD_GONE else status for token, status in cards.items()}
         if entry["op"] == Operation.MERGE_IN:
             self.taken.append(self._merge(entry["target"], entry, moves, cards, 1))
 
