@@ -18,7 +18,7 @@ async def test_an_invitation_is_accepted_and_the_password_lets_in_again(site: Si
         site.expected.append("422")
         await page.get_by_role("button", name="Begin").click()
         await expect(page.get_by_role("alert")).to_have_text("The two passwords are not the same.")
-        person.steps_used = 0
+        person.last_step = 0
         await page.fill("#password", PASSWORD)
         await page.fill("#again", PASSWORD)
         await page.fill("#code", person.code(site.rig.office))
@@ -57,6 +57,7 @@ async def test_a_page_that_is_not_there_says_so_in_plain_words(site: Site) -> No
     async with site.page(language="ru") as page:
         await site.see(page, "/nowhere", "error-404-ru")
         await expect(page.locator("h1")).to_have_text("Такой страницы нет")
+        await expect(page.locator("nav.main a").first).to_have_text("Сводка")
 
 
 async def test_a_page_for_others_says_so_in_plain_words(site: Site) -> None:
