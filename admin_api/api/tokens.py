@@ -112,7 +112,7 @@ async def make_token(office: Office, actor: Actor, asked: TokenAsked) -> TokenMa
     async with office.registry.writing() as transaction:
         token_id, token = await tokens.add(
             transaction, name=asked.name, permissions=permissions, partner_id=partner_id,
-            created_by=actor.name, now_ms=now_ms, expires_ms=expires_ms,
+            created_by=actor.name, person=actor.person, now_ms=now_ms, expires_ms=expires_ms,
         )  # fmt: skip
         await audited(
             office, actor, transaction, "token.make", f"token:{token_id}", partner_id=partner_id,

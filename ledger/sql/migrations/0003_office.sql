@@ -94,7 +94,7 @@ CREATE TABLE office.console_user (
 );
 CREATE UNIQUE INDEX console_user_email ON office.console_user (lower(email));
 
--- Links, sessions and tokens are random; what lies here is their SHA-256, which opens nothing.
+-- Links, sessions and tokens are random; what lies here is their SHA-256, which opens nothing. `person` is who made the token, or whose token made it.
 CREATE TABLE office.invitation (
     hash bytea PRIMARY KEY CHECK (length(hash) = 32),
     user_id integer NOT NULL REFERENCES office.console_user,
@@ -119,6 +119,7 @@ CREATE TABLE office.api_token (
     permissions text[] NOT NULL,
     partner_id integer REFERENCES partner,
     created_by text NOT NULL,
+    person text NOT NULL,
     created_ms bigint NOT NULL,
     expires_ms bigint NOT NULL,
     revoked_ms bigint,
@@ -169,7 +170,7 @@ CREATE TABLE office.idempotency (
 );
 CREATE INDEX idempotency_at ON office.idempotency (at_ms);
 
--- Manual adjustments that wait for a second pair of eyes, or had it.
+-- Manual adjustments that wait for a second pair of eyes, or had it. The persons are those behind the actors: a token is no pair of eyes of its own.
 CREATE TABLE office.adjustment (
     adjustment_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     account_id bigint NOT NULL REFERENCES account,
@@ -179,10 +180,13 @@ CREATE TABLE office.adjustment (
     request_id bytea NOT NULL UNIQUE,
     state text NOT NULL CHECK (state IN ('waiting', 'approved', 'declined', 'done')),
     asked_by text NOT NULL,
+    asked_person text NOT NULL,
     asked_ms bigint NOT NULL,
     decided_by text,
+    decided_person text,
     decided_ms bigint,
-    CHECK (decided_by IS DISTINCT FROM asked_by)
+    CHECK ((decided_by IS NULL) = (decided_person IS NULL)),
+    CHECK (decided_person IS DISTINCT FROM asked_person)
 );
 CREATE INDEX adjustment_waiting ON office.adjustment (adjustment_id) WHERE state = 'waiting';
 
