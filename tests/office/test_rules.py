@@ -90,7 +90,7 @@ async def test_rules_of_the_past_are_not_changed(rig: OfficeRig) -> None:
     async with rig.client() as client:
         body = {"rules": {"earn_rate_bp": 1}, "valid_from_ms": rig.clock.now_ms() - 60_000}
         answer = await client.post(PATH, json=body, headers=rig.key())
-        assert (answer.status_code, answer.json()["fields"][0]["field"]) == (422, "valid_from_ms")
+        assert (answer.status_code, answer.json()["fields"][0]["where"]) == (422, "valid_from_ms")
         assert len(await versions(client)) == 1
 
 
@@ -126,7 +126,7 @@ async def test_bad_rules_are_told_field_by_field_and_nothing_is_kept(
     async with rig.client() as client:
         text = json.dumps({"rules": rules})
         answer = await client.post(PATH, content=text, headers={**rig.key(), "content-type": "application/json"})
-        assert (answer.status_code, [f["field"] for f in answer.json()["fields"]]) == (422, fields)
+        assert (answer.status_code, [f["where"] for f in answer.json()["fields"]]) == (422, fields)
         assert all(f["what"] for f in answer.json()["fields"])
         assert len(await versions(client)) == 1
 
