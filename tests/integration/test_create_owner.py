@@ -10,6 +10,8 @@ import asyncpg
 import pytest
 
 from ledger.journal import migrate
+from server.first_owner import link_for_newcomer
+from server.settings import Settings
 
 
 def run(postgres_url: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -56,3 +58,17 @@ def test_it_makes_no_owner_of_somebody_else(migrated_url: str) -> None:
 def test_nonsense_is_one_sentence(migrated_url: str, wrong: tuple[str, ...]) -> None:
     refused = run(migrated_url, *wrong)
     assert (refused.returncode != 0, len(refused.stderr.strip().splitlines())) == (True, 1)
+
+
+def test_whoever_starts_a_new_installation_gets_in_until_somebody_else_is_invited(migrated_url: str) -> None:
+    settings = Settings.model_validate({"postgres_url": migrated_url})
+    first, again = asyncio.run(link_for_newcomer(settings)), asyncio.run(link_for_newcomer(settings))
+    assert first is not None
+    assert again is not None
+    assert first.startswith("/invitation/twi_")
+    assert again != first, "the one before works no longer"
+    asyncio.run(execute(migrated_url, "UPDATE office.console_user SET password_hash = 'x'"))
+    assert asyncio.run(link_for_newcomer(settings)) is None
+    asyncio.run(execute(migrated_url, "UPDATE office.console_user SET password_hash = NULL"))
+    assert run(migrated_url, "--email", "anna@example.com", "--name", "Anna").returncode == 0
+    assert asyncio.run(link_for_newcomer(settings)) is None
