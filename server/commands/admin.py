@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 
 from server.commands.invocation import JsonOption, invocation, required_url, say, say_json
-from server.errors import OperatorError, UsageError
-from server.settings import Settings
+from server.errors import UsageError
 
 admin_app = typer.Typer(no_args_is_help=True, help="People of the console.")
 
@@ -33,36 +32,12 @@ def create_owner(
     email, name = email.strip(), name.strip()
     if "@" not in email.strip("@") or not (email + name).isprintable() or not name:
         raise UsageError("--email takes an address for e-mail, --name a name")
+    from server.first_owner import owner_link
+
     settings = invocation(context).attached()
-    link = asyncio.run(_link(settings, email, name, another=another))
+    required_url(settings, "postgres_url")
+    link = asyncio.run(owner_link(settings, email, name, another=another))
     if as_json:
         say_json({"link": link})
     else:
         say(link)
-
-
-async def _link(settings: Settings, email: str, name: str, *, another: bool) -> str:
-    from admin_api.invitations import OwnerExists, first_owner_link
-    from ledger.clock import SystemClock
-    from ledger.journal.postgres import Postgres
-    from ledger.journal.writer import JournalDown
-    from ledger.registry.registry import Conflict, Registry
-    from server.console_url import console_url
-    from server.office_limits import office_limits
-
-    timeout_s = settings.postgres_timeout_ms / 1000
-    registry = Registry(Postgres(required_url(settings, "postgres_url")), connections_max=1, timeout_s=timeout_s)
-    try:
-        return await first_owner_link(
-            registry,
-            email=email,
-            name=name,
-            console_url=console_url(settings),
-            now_ms=SystemClock().now_ms(),
-            invitation_s=office_limits(settings).invitation_s,
-            another=another,
-        )
-    except (OwnerExists, Conflict, JournalDown) as error:
-        raise OperatorError(str(error)) from None
-    finally:
-        await registry.close()
