@@ -33,7 +33,6 @@ class _Static(StaticFiles):
     def file_response(self, *args: Any, **named: Any) -> Response:
         response = super().file_response(*args, **named)
         response.headers["cache-control"] = f"public, max-age={_STATIC_S}, immutable"
-        response.headers["x-content-type-options"] = "nosniff"
         return response
 
 

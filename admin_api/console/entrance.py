@@ -70,13 +70,13 @@ async def leave(request: Request, office: InOffice, visitor: Annotated[Visitor, 
     return response
 
 
-@router.get("/welcome/{token}")
+@router.get("/invitation/{token}")
 async def welcome(office: InOffice, visitor: Anybody, token: str) -> Response:
     """Show what an invitation is for."""
     return await _welcome(office, visitor, token, "")
 
 
-@router.post("/welcome/{token}")
+@router.post("/invitation/{token}")
 async def accept(
     request: Request,
     office: InOffice,

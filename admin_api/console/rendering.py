@@ -1,4 +1,4 @@
-"""Templates to pages: what every template may use, and the headers every page has."""
+"""Templates to pages, and what every template may use."""
 
 from __future__ import annotations
 
@@ -15,11 +15,6 @@ from admin_api.console.visitor import FLASH_COOKIE, THEMES, Flash, Visitor
 from admin_api.console.words import LANGUAGES
 from admin_api.security.permissions import Permission
 
-#: Nothing from elsewhere, and no script or style in the page itself.
-POLICY = (
-    "default-src 'self'; object-src 'none'; base-uri 'none'; frame-ancestors 'none'; form-action 'self'; "
-    "require-trusted-types-for 'script'; trusted-types tillwire"
-)
 _HASH_CHARACTERS = 12
 
 
@@ -52,10 +47,6 @@ def page(visitor: Visitor, template: str, *, status: int = 200, **context: Any) 
         .render(visitor=visitor, words=words, t=words.t, plural=words.plural, said=_said, **context)
     )
     response = HTMLResponse(text, status)
-    response.headers["content-security-policy"] = POLICY
-    response.headers["cache-control"] = "no-store"
-    response.headers["x-content-type-options"] = "nosniff"
-    response.headers["referrer-policy"] = "same-origin"
     if visitor.flashes:
         response.delete_cookie(FLASH_COOKIE, path="/", httponly=True, samesite="lax")
     return response

@@ -126,7 +126,7 @@ def go(path: str, flash: Flash | None = None) -> RedirectResponse:
     """Return the answer to a form that was taken: look at a page, with something to say."""
     response = RedirectResponse(local(path), 303)
     if flash is not None:
-        value = base64.urlsafe_b64encode(orjson.dumps(flash)).decode()
+        value = base64.urlsafe_b64encode(orjson.dumps(list(flash))).decode()
         keep(response, FLASH_COOKIE, value, age_s=_FLASH_S)
     return response
 

@@ -137,7 +137,7 @@ class Words:
 
     def span(self, ms: float) -> str:
         """Write how long something took or is ago, roughly."""
-        return format_timedelta(ms / 1000, locale=self.locale)
+        return format_timedelta(round(ms / 1000), locale=self.locale)
 
     @staticmethod
     def _local(at_ms: int) -> datetime:

@@ -73,7 +73,16 @@ def qr_svg(uri: str) -> str:
     """Return a QR code as an SVG element without styles, dark on light whatever the page's colours are."""
     drawn = io.BytesIO()
     segno.make(uri, error="m", micro=False).save(
-        drawn, kind="svg", xmldecl=False, svgns=True, light="#fff", dark="#000", scale=6, svgclass="qr", lineclass=None
+        drawn,
+        kind="svg",
+        xmldecl=False,
+        svgns=True,
+        light="#fff",
+        dark="#000",
+        scale=6,
+        svgclass=None,
+        lineclass=None,
+        omitsize=True,
     )
     return drawn.getvalue().decode()
 

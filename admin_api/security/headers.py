@@ -14,8 +14,9 @@ _ALWAYS = {
     "content-security-policy": CONTENT_SECURITY_POLICY,
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
-    # An address may be a link that lets somebody in.
-    "referrer-policy": "no-referrer",
+    # An address may be a link that lets somebody in. With no referrer at all, browsers say that our own forms are
+    # from nowhere.
+    "referrer-policy": "same-origin",
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
     "permissions-policy": "camera=(), geolocation=(), microphone=()",

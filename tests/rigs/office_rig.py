@@ -72,6 +72,7 @@ class OfficeRig:
         self.postgres_url, self.redis_url = postgres_url, redis_url
         self.limits = OfficeLimits()
         self.clock = SystemClock()
+        self.console_url = CONSOLE_URL
         self.numbers = ean13_numbers(FIRST_CARD, 5)
         self.cards: list[Enrolled] = []
 
@@ -103,7 +104,7 @@ class OfficeRig:
             self.clock,
             self.installation,
             NoProofs(),
-            CONSOLE_URL,
+            self.console_url,
         )
         self.app = create_app(self.office)
         await self.ledger.start()
