@@ -1,0 +1,97 @@
+"""Forms that change something: each carries a key made with its page, so that sending it twice does it once."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Awaitable, Callable
+from decimal import Decimal, InvalidOperation
+from typing import Annotated, Any
+
+from fastapi import Form
+
+from admin_api.console.visitor import Visitor, seen
+from admin_api.console.words import Words
+from admin_api.idempotency import Key, Reply, replied_once, replied_once_in_registry
+from admin_api.office import Office
+from admin_api.problem import Problem
+from ledger.registry.registry import Conflict
+
+#: The hidden field of a form that changes something.
+FormKey = Annotated[str, Form(alias="key", pattern=r"^[0-9a-f]{32}$")]
+#: One line that somebody typed.
+Typed = Annotated[str, Form(max_length=400)]
+
+_KEY_BYTES = 16
+_POINTS_MAX = 100_000_000_000
+_POINTS_DIGITS = 2
+_IN_FORM = frozenset({409, 422})
+_LINE_MAX = 200
+
+Work = Callable[[bytes], Awaitable[Reply]]
+
+
+class NotTaken(Exception):  # noqa: N818 - it is an answer
+    """A form was not taken; its page is shown again with this sentence."""
+
+    def __init__(self, sentence: str, status: int = 422) -> None:
+        super().__init__(sentence)
+        self.sentence = sentence
+        self.status = status
+
+
+def new_key() -> str:
+    """Return the key of a form that is about to be shown."""
+    return secrets.token_hex(_KEY_BYTES)
+
+
+async def taken(
+    office: Office, visitor: Visitor, key: str, place: str, asked: dict[str, Any], work: Work, *, registry: bool = False
+) -> Reply:
+    """Do what a form asks for, once however often it is sent; `registry` if the ledger has no part in it.
+
+    `place` is what the form is for, as in "block card:...". Raises NotTaken in the visitor's words for what somebody
+    can mend, and a Problem for the rest.
+    """
+    once = replied_once_in_registry if registry else replied_once
+    try:
+        return await once(office, seen(visitor), Key(key, place), asked, work)
+    except Conflict as conflict:
+        raise NotTaken(visitor.words.t("form.refused", detail=str(conflict)), 409) from None
+    except Problem as problem:
+        if problem.status not in _IN_FORM:
+            raise
+        raise NotTaken(said(visitor.words, problem), problem.status) from None
+
+
+def said(words: Words, problem: Problem) -> str:
+    """Return why something was not done, in plain words."""
+    outcome = problem.body.get("outcome")
+    if outcome is not None:
+        key = f"form.declined_{str(outcome).lower()}"
+        return words.t(key) if words.known(key) else words.outcome(str(outcome))
+    fields = [f"form.field_{str(field['where']).replace('.', '_')}" for field in problem.body.get("fields", ())]
+    if fields and all(map(words.known, fields)):
+        return " ".join(map(words.t, dict.fromkeys(fields)))
+    kind = str(problem.body["type"]).rpartition("/")[2].replace("-", "_")
+    key = f"form.{kind}"
+    return words.t(key) if words.known(key) else words.t("form.refused", detail=problem.body["detail"])
+
+
+def points_of(text: str) -> int | None:
+    """Return minor points of what somebody typed, with a point or a comma; None if it is no amount above 0."""
+    tidy = "".join(text.split()).replace(",", ".")
+    try:
+        minor = Decimal(tidy).scaleb(_POINTS_DIGITS)
+    except InvalidOperation:
+        return None
+    if not minor.is_finite() or minor != minor.to_integral_value() or not 0 < minor <= _POINTS_MAX:
+        return None
+    return int(minor)
+
+
+def line_of(words: Words, text: str) -> str:
+    """Return a reason without spaces around it. Raises NotTaken for none, or one that nobody could keep."""
+    line = " ".join(text.split())
+    if not line or len(line) > _LINE_MAX or not line.isprintable():
+        raise NotTaken(words.t("form.reason_needed"))
+    return line
