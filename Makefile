@@ -36,6 +36,7 @@ fix: $(VENV)/.dev $(VENV)/.project ## format, mend what the linter can, write ge
 	$(BIN)/ruff check --fix --quiet . || true
 	$(BIN)/ruff format --quiet .
 	$(BIN)/python -m server.settings_table > docs/settings.md.new && mv docs/settings.md.new docs/settings.md
+	$(BIN)/python -m admin_api.openapi > docs/openapi.json.new && mv docs/openapi.json.new docs/openapi.json
 
 replay: $(VENV)/.dev $(VENV)/.project ## send a year of real sales through the server (REPLAY_ARGS="--weeks 1-4")
 	@$(BIN)/tillwire replay $(REPLAY_ARGS)

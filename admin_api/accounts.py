@@ -11,12 +11,12 @@ from pydantic import BaseModel
 
 from admin_api.cards import CardView
 from admin_api.deeds import Deed, do
+from admin_api.fields import Asked, Line
 from admin_api.office import Office
 from admin_api.problem import not_found
 from admin_api.reach import check_reach
 from admin_api.security.actor import Actor
 from admin_api.security.permissions import Permission
-from admin_api.values import Asked, Line
 from ledger.decision import Decider
 from ledger.operations import Operation
 from ledger.operator_desk import Decided
@@ -28,6 +28,7 @@ from ledger.submission import Refusal, Submission
 
 EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
 _NO_TERMS = (0,) * 9
+_NO_CARD = bytes(16)
 _STATUSES: tuple[Literal["active", "blocked", "closed"], ...] = ("active", "blocked", "closed")
 
 #: Why something is done; it is kept, so it holds no personal data.
@@ -175,7 +176,7 @@ def decided(
     """Return what a request would be decided now, without any effect; `fields` are those of a Submission."""
     now_ms = office.clock.now_ms()
     question = Submission(
-        op=int(op), request_id=bytes(16), token=fields.pop("token", b""), terminal_id=0, partner_id=0, network_id=0,
+        op=int(op), request_id=bytes(16), token=fields.pop("token", _NO_CARD), terminal_id=0, partner_id=0, network_id=0,
         fingerprint=b"", terms=terms, deadline=0.0, reply_to=_Nobody(), **fields,
     )  # fmt: skip
     result, _ = _decider().decide(state, positional(question, now_ms, office.programme.day(now_ms)), terms)

@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field, model_validator
 
 from admin_api.accounts import ReasonText, check_account, day_of, iso_end
 from admin_api.deeds import Deed, do
+from admin_api.fields import Asked
 from admin_api.office import Office
 from admin_api.paging import Page, Position
 from admin_api.problem import Problem, conflict, forbidden, invalid, not_found
@@ -19,11 +20,10 @@ from admin_api.reach import check_reach
 from admin_api.security.actor import Actor
 from admin_api.security.auditing import audited
 from admin_api.security.permissions import Permission
-from admin_api.values import Asked
 from ledger.journal.writer import JournalDown
 from ledger.operator_desk import Undecided
 from ledger.registry import adjustments
-from ledger.registry.registry import Row
+from ledger.registry.registry import Conflict, Row
 
 log = structlog.get_logger(subject="adjustments")
 
@@ -214,7 +214,7 @@ async def finish_approved(office: Office, *, grace_ms: int = _GRACE_MS) -> int:
     for row in rows:
         try:
             await _make(office, _SYSTEM, row)
-        except (Problem, Undecided, JournalDown) as error:
+        except (Problem, Undecided, Conflict, JournalDown) as error:
             log.warning("adjustment not made", adjustment=row["adjustment_id"], reason=str(error))
         else:
             made += 1

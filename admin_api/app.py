@@ -9,6 +9,8 @@ from fastapi.exception_handlers import http_exception_handler
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import Match, Mount
+from starlette.types import Scope
 
 from admin_api import health
 from admin_api.api import (
@@ -63,10 +65,19 @@ def create_app(office: Office) -> FastAPI:
                     figures, operations, audit):  # fmt: skip
         app.include_router(subject.router)
     # Takes whatever none of the routes above has taken.
-    app.mount("/", create_console(office))
+    app.router.routes.append(_Pages("/", create_console(office)))
     _answer_problems(app)
     _protect(app, office)
     return app
+
+
+class _Pages(Mount):
+    """The console, for every path but those of the interface: there a wrong method is told from a wrong path."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        if f"{scope['path']}/".startswith("/v1/"):
+            return Match.NONE, {}
+        return super().matches(scope)
 
 
 def _protect(app: FastAPI, office: Office) -> None:
@@ -95,7 +106,7 @@ def _answer_problems(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> Response:
-        if not request.url.path.startswith("/v1/"):
+        if not f"{request.url.path}/".startswith("/v1/"):
             return await http_exception_handler(request, error)
         title = HTTPStatus(error.status_code).phrase
         problem = Problem(error.status_code, _KINDS.get(error.status_code, "http"), title, str(error.detail))

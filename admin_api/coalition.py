@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import StrictBool, StringConstraints
 
-from admin_api.fields import Asked, BodyId, Name
+from admin_api.fields import Asked, BodyId, Name, Told
 from admin_api.office import Office
 from admin_api.paging import Page, Position
 from admin_api.problem import forbidden, not_found
@@ -21,7 +21,7 @@ from ledger.rules_check import BadRules
 Currency = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")]
 
 
-class Partner(Asked):
+class Partner(Told):
     """A legal entity of the coalition, and how much belongs to it. While it is not active, nothing of it works."""
 
     partner_id: int
@@ -32,7 +32,7 @@ class Partner(Asked):
     terminals: int
 
 
-class Network(Asked):
+class Network(Told):
     """A partner's chain of stores; it `works` if it is active and so is the partner."""
 
     network_id: int
@@ -46,7 +46,7 @@ class Network(Asked):
     terminals: int
 
 
-class Store(Asked):
+class Store(Told):
     """A shop; it `works` if it is active and so is everything above it."""
 
     store_id: int

@@ -7,9 +7,10 @@ from typing import Annotated
 from fastapi import Path, Query
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictInt, StringConstraints
 
-_INTEGER_MAX = 2**31 - 1
-_BIGINT_MAX = 2**63 - 1
+INTEGER_MAX = 2**31 - 1
+BIGINT_MAX = 2**63 - 1
 _NAME_CHARACTERS_MAX = 128
+_LINE_CHARACTERS_MAX = 200
 _NOTE_CHARACTERS_MAX = 500
 
 
@@ -25,6 +26,12 @@ class Asked(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+class Told(BaseModel):
+    """A part of an answer: it has these fields and no others."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
 #: What a partner, a network or a store is called; registers show it.
 Name = Annotated[
     str,
@@ -35,13 +42,26 @@ Name = Annotated[
 Note = Annotated[
     str, StringConstraints(strip_whitespace=True, max_length=_NOTE_CHARACTERS_MAX), AfterValidator(_printable)
 ]
+#: One line for people: a reason, a title.
+Line = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=_LINE_CHARACTERS_MAX),
+    AfterValidator(_printable),
+]
+#: An address for e-mail, as far as one can tell without sending one.
+Email = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, max_length=254, pattern=r"^[^@\s]+@[^@\s]+$"),
+    AfterValidator(_printable),
+]
 #: An id in a body.
-BodyId = Annotated[StrictInt, Field(ge=1, le=_INTEGER_MAX)]
+BodyId = Annotated[StrictInt, Field(ge=1, le=INTEGER_MAX)]
+BodyBigId = Annotated[StrictInt, Field(ge=1, le=BIGINT_MAX)]
 #: An id in a path, of a table whose ids are an integer or a bigint.
-Id = Annotated[int, Path(ge=1, le=_INTEGER_MAX)]
-BigId = Annotated[int, Path(ge=1, le=_BIGINT_MAX)]
+Id = Annotated[int, Path(ge=1, le=INTEGER_MAX)]
+BigId = Annotated[int, Path(ge=1, le=BIGINT_MAX)]
 #: The same in a query, as a filter.
-IdFilter = Annotated[int | None, Query(ge=1, le=_INTEGER_MAX)]
+IdFilter = Annotated[int | None, Query(ge=1, le=INTEGER_MAX)]
 #: Part of a name, in any case.
 Search = Annotated[
     str | None, Query(min_length=1, max_length=_NAME_CHARACTERS_MAX), AfterValidator(lambda s: s and _printable(s))

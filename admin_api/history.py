@@ -11,15 +11,16 @@ import orjson
 from fastapi import Query
 from pydantic import BaseModel
 
+from admin_api.accounts import check_account
 from admin_api.cards import StatusName, status_name
+from admin_api.fields import INTEGER_MAX
 from admin_api.office import Office
 from admin_api.paging import Page, Position
-from admin_api.problem import invalid
+from admin_api.problem import invalid, not_found
 from admin_api.reach import check_reach
 from admin_api.security.actor import Actor
 from admin_api.security.auditing import audited
 from admin_api.security.permissions import Permission
-from admin_api.values import INTEGER_MAX
 from ledger.hot_store import unpack
 from ledger.operations import Operation
 from ledger.registry import accounts, cards
@@ -159,8 +160,10 @@ async def entries_of(
 async def page_of(
     office: Office, account: int, wanted: EntryFilter, position: Position, *, with_askers: bool
 ) -> Page[EntryView]:
-    """Return entries to somebody who may see them; to a member without the operators' names."""
+    """Return entries to somebody who may see them; to a member without the operators' names. Raises a Problem (404)."""
     async with office.registry.reading() as transaction:
+        if not await cards.has_account(transaction, account):
+            raise not_found(f"account {account}")
         rows = await accounts.entries(transaction, account, wanted, position.number(_BEGINNING), position.rows_max)
         views = await _views(office, transaction, rows, with_askers=with_askers)
     seen = list(zip(rows, views, strict=True))
@@ -168,8 +171,9 @@ async def page_of(
 
 
 async def exported(office: Office, actor: Actor, account: int, wanted: EntryFilter) -> AsyncIterator[str]:
-    """Return the entries as CSV, in pieces, newest first; the export is written down."""
+    """Return the entries as CSV, in pieces, newest first; the export is written down. Raises a Problem (404)."""
     check_reach(actor, Permission.ACCOUNTS_READ)
+    await check_account(office, account)
     async with office.registry.writing() as transaction:
         await audited(office, actor, transaction, "account.export", f"account:{account}", account=account)
     return _lines(office, account, wanted)

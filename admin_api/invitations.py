@@ -34,7 +34,7 @@ async def first_owner_link(
     """
     async with registry.writing() as transaction:
         if not another and await users.owner_can_sign_in(transaction):
-            raise OwnerExists("an owner can sign in already and can invite others")
+            raise OwnerExists("an owner can sign in already and can invite others; --another adds one all the same")
         user = await users.by_email(transaction, email)
         if user is None:
             user_id = await users.add(

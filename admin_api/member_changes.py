@@ -14,7 +14,7 @@ from admin_api.reach import check_reach
 from admin_api.security.actor import Actor
 from admin_api.security.auditing import audited
 from admin_api.security.permissions import Permission
-from ledger.registry import cards, members
+from ledger.registry import cards, deeds, members
 from ledger.registry.personal import PersonalFields
 from ledger.registry.registry import Row, Transaction
 from ledger.registry.secrecy import Unreadable
@@ -22,7 +22,7 @@ from protocol.codes import CardKind
 
 #: More phone cards than this at once are not blocked in one go; each round begins with those that work.
 _ROUNDS = 8
-_PHONE, _WORKING = CardKind.PHONE, (ISSUED, ACTIVE)
+_PHONE, _WORKING, _BLOCKED = CardKind.PHONE, (ISSUED, ACTIVE), 2
 
 
 async def change(office: Office, actor: Actor, account: int, asked: MemberChange) -> Changed:
@@ -104,7 +104,17 @@ async def link_phone(office: Office, actor: Actor, account: int, request_id: byt
     phone = _readable(office, row).phone
     if phone is None:
         raise invalid("the member told no phone number")
-    await link(office, actor, account, card_of(office, "phone", phone), request_id)
+    card = card_of(office, "phone", phone)
+    async with office.registry.reading() as transaction:
+        rows = await cards.by_tokens(transaction, [card.token])
+        begun = await deeds.noted(transaction, request_id, "card.unblock") is not None
+    blocked = any(row["account_id"] == account and row["status"] == _BLOCKED for row in rows)
+    if not (blocked or begun):
+        await link(office, actor, account, card, request_id)
+        return
+    # The member took it away and wants it back.
+    deed = Deed("card.unblock", f"card:{card.token.hex()}", request_id, account)
+    await do(office, actor, deed, partial(office.desk.unblock, request_id, card.token, "phone"))
 
 
 async def erase(office: Office, actor: Actor, account: int, request_id: bytes) -> None:

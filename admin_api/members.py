@@ -7,20 +7,22 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
 
+from admin_api.accounts import own_state
 from admin_api.cards import CardView, KindName, card_of, hashes_for, link
 from admin_api.deeds import step
+from admin_api.fields import Asked
 from admin_api.office import Office
 from admin_api.problem import Problem, conflict, invalid, not_found
 from admin_api.reach import check_reach
 from admin_api.security.actor import Actor
 from admin_api.security.auditing import audited
 from admin_api.security.permissions import Permission
-from admin_api.values import Asked
 from ledger.journal.enrolment import NewCard
 from ledger.registry import cards, deeds, members
 from ledger.registry.personal import FIELDS, PersonalData, PersonalFields, tidied
 from ledger.registry.registry import Row, Transaction
 from ledger.registry.secrecy import Unreadable
+from ledger.states import CLOSED
 
 CHANGES_MAX = 200
 _FOUND_MAX = 50
@@ -288,8 +290,8 @@ async def _register(
 async def _home(transaction: Transaction, named: int | None, wanted: list[NewCard], now_ms: int) -> int:
     """Return the account that the member gets. Raises a Problem (404, 409)."""
     rows = await cards.by_tokens(transaction, [card.token for card in wanted])
-    if named is not None and not await cards.has_account(transaction, named):
-        raise not_found(f"account {named}")
+    if named is not None and (await own_state(transaction, named)).state.status == CLOSED:
+        raise conflict(f"account {named} is part of another one")
     foreign = [row for row in rows if row["account_id"] != named]
     if any(row["taken"] for row in foreign):
         raise conflict("one of the cards belongs to another member")

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from admin_api.accounts import ReasonText, own_state
 from admin_api.deeds import Deed, do, step
+from admin_api.fields import Asked
 from admin_api.members import AccountId, personal_data
 from admin_api.office import Office
 from admin_api.problem import Problem, conflict, unavailable
@@ -22,11 +23,10 @@ from admin_api.reach import check_reach
 from admin_api.security.actor import Actor
 from admin_api.security.auditing import audited
 from admin_api.security.permissions import Permission
-from admin_api.values import Asked
 from ledger.journal.writer import JournalDown
 from ledger.operator_desk import Undecided
 from ledger.registry import members, merges
-from ledger.registry.registry import Row, Transaction
+from ledger.registry.registry import Conflict, Row, Transaction
 from ledger.registry.secrecy import Unreadable
 
 log = structlog.get_logger(subject="merges")
@@ -152,6 +152,10 @@ async def _join_people(office: Office, actor: Actor, transaction: Transaction, s
             made = members.Change(now_ms, actor.name, None, ["merged"], before)
             await members.note_change(transaction, target, made)
             await members.move_lookups(transaction, source, target)
+        else:
+            # Who wanted to be forgotten is the same person.
+            await members.erase(transaction, source, now_ms)
+    await members.end_tokens(transaction, source)
     await members.remove(transaction, source)
     await audited(
         office, actor, transaction, "member.merge", f"member:{target}", account=target, detail={"source": source}
@@ -182,7 +186,7 @@ async def finish_merges(office: Office, *, grace_ms: int = _GRACE_MS) -> int:
     for row in rows:
         try:
             await _finish(office, _SYSTEM, row)
-        except (Problem, Undecided, JournalDown) as error:
+        except (Problem, Undecided, Conflict, JournalDown) as error:
             log.warning("merge not ended", source=row["source"], target=row["target"], reason=str(error))
         else:
             ended += 1

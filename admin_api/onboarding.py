@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from pydantic import Field
 
 from admin_api.coalition import Currency, Store, check_unbound, open_network, visible_store
-from admin_api.fields import Asked, BodyId, Name
+from admin_api.fields import Asked, BodyId, Name, Told
 from admin_api.office import Office
 from admin_api.problem import invalid
 from admin_api.rules import RulesFields, visible_network
@@ -64,7 +64,7 @@ class Onboarding(Asked):
         return [terminal for store in self.stores for terminal in store.terminals]
 
 
-class OpenedStore(Asked):
+class OpenedStore(Told):
     """A store and its terminals' credentials, which are told here and nowhere else."""
 
     store_id: int
@@ -72,7 +72,7 @@ class OpenedStore(Asked):
     terminals: list[Credentials]
 
 
-class Onboarded(Asked):
+class Onboarded(Told):
     """What came in, with all ids and credentials."""
 
     partner_id: int

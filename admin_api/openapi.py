@@ -33,7 +33,8 @@ def text(document: dict[str, Any]) -> str:
     return json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 
-def _main() -> None:
+def current() -> str:
+    """Return the text of the document as the sources have it now."""
     from admin_api.app import create_app  # noqa: PLC0415 - the application describes itself with this module
     from admin_api.office import Keys, Office, OfficeLimits  # noqa: PLC0415
     from ledger.clock import SystemClock  # noqa: PLC0415
@@ -41,8 +42,8 @@ def _main() -> None:
     # Nothing is asked of the engines, so there are none.
     nothing = cast("Any", None)
     office = Office(nothing, nothing, Keys(b"k" * 32, b"k" * 32), OfficeLimits(), SystemClock(), nothing, nothing)
-    sys.stdout.write(text(describe(create_app(office))))
+    return text(describe(create_app(office)))
 
 
 if __name__ == "__main__":
-    _main()
+    sys.stdout.write(current())

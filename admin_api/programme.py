@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime
 from zoneinfo import ZoneInfo, available_timezones
 
 from admin_api.coalition import check_unbound
-from admin_api.fields import Asked
+from admin_api.fields import Asked, Told
 from admin_api.office import Office
 from admin_api.problem import invalid
 from admin_api.security.actor import Actor
@@ -26,7 +26,7 @@ class TimeZoneAsked(Asked):
     time_zone: str
 
 
-class TimeZone(Asked):
+class TimeZone(Told):
     """The programme's time zone, which day it is there, and what a change of it means."""
 
     time_zone: str

@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, StrictBool, StrictInt, StrictStr
 
-from admin_api.fields import Asked, Note
+from admin_api.fields import Asked, Note, Told
 from admin_api.office import Office
 from admin_api.paging import Page, Position
 from admin_api.problem import Problem, conflict, invalid, not_found
@@ -108,7 +108,7 @@ class Rollback(Asked):
     note: Note = ""
 
 
-class Change(Asked):
+class Change(Told):
     """A field that differs from the rules in force."""
 
     field: str
@@ -116,7 +116,7 @@ class Change(Asked):
     after: StrictInt | StrictBool | list[str]
 
 
-class RulesVersion(Asked):
+class RulesVersion(Told):
     """A version as it was saved. `version` is null for a network that never had rules and lives by the defaults."""
 
     version: int | None
@@ -133,7 +133,7 @@ class RulesVersion(Asked):
     withdrawn_by: str | None
 
 
-class SavedRules(Asked):
+class SavedRules(Told):
     """What was saved, and how it differs from what was in force when it was."""
 
     saved: RulesVersion

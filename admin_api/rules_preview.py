@@ -7,7 +7,7 @@ from functools import cache
 
 from pydantic import Field, StrictBool, StrictInt
 
-from admin_api.fields import Asked
+from admin_api.fields import Asked, Told
 from admin_api.office import Office
 from admin_api.rules import Change, RulesChange, bad_rules, changes, visible_network
 from admin_api.security.actor import Actor
@@ -49,7 +49,7 @@ class PreviewAsked(Asked):
     example: Example
 
 
-class ShownBalance(Asked):
+class ShownBalance(Told):
     """A balance in minor points."""
 
     available: int
@@ -60,7 +60,7 @@ class ShownBalance(Asked):
     expiring_on: date | None
 
 
-class Effect(Asked):
+class Effect(Told):
     """What a register would be answered to the example; `outcome` is the name in SPEC.md.
 
     What is earned can be spent from `spendable_from` to `expires_on`, days of the programme's time zone.
@@ -75,7 +75,7 @@ class Effect(Asked):
     slip: list[str]
 
 
-class Preview(Asked):
+class Preview(Told):
     """The same receipt under the rules to try and under those in force, and how these differ."""
 
     proposed: Effect

@@ -7,6 +7,7 @@ import os
 import secrets
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cache
 
 from protocol import scram
 
@@ -32,5 +33,9 @@ def new_secret(iterations: int = scram.ITERATIONS) -> NewSecret:
 async def new_secrets(count: int) -> list[NewSecret]:
     """Return so many, made in threads."""
     loop = asyncio.get_running_loop()
-    with ThreadPoolExecutor(_THREADS_MAX, "secrets") as threads:
-        return await asyncio.gather(*(loop.run_in_executor(threads, new_secret) for _ in range(count)))
+    return await asyncio.gather(*(loop.run_in_executor(_threads(), new_secret) for _ in range(count)))
+
+
+@cache
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(_THREADS_MAX, "secrets")

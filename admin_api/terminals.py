@@ -8,14 +8,14 @@ from typing import Annotated, Literal, get_args
 from pydantic import Field, StringConstraints
 
 from admin_api.coalition import Store, seen_partner, visible_store
-from admin_api.fields import Asked, BodyId
+from admin_api.fields import Asked, BodyId, Told
 from admin_api.office import Office
 from admin_api.paging import Page, Position
 from admin_api.problem import Problem, conflict, not_found
 from admin_api.security.actor import Actor
 from admin_api.security.auditing import audited
 from admin_api.security.permissions import Permission
-from admin_api.terminal_secrets import NewSecret, new_secret, new_secrets
+from admin_api.terminal_secrets import NewSecret, new_secrets
 from ledger.registry import terminals
 from ledger.registry.registry import Row, Transaction
 from protocol.codes import Message
@@ -35,7 +35,7 @@ Permitted = Annotated[list[OperationName], Field(max_length=64)]
 Code = Annotated[str, StringConstraints(pattern=f"^{TERMINAL_ID.pattern}$")]
 
 
-class Terminal(Asked):
+class Terminal(Told):
     """A cash register; it `works` if it is active and so is everything above it."""
 
     terminal_id: int
@@ -51,7 +51,7 @@ class Terminal(Asked):
     revoked_ms: int | None
 
 
-class Credentials(Asked):
+class Credentials(Told):
     """By what a terminal signs on. The secret is kept nowhere: write it down now, or rotate it."""
 
     terminal_id: int
@@ -78,13 +78,13 @@ class TerminalChange(Asked):
     permitted: Permitted
 
 
-class Acted(Asked):
+class Acted(Told):
     """The terminals of a store that something was done to; revoked ones are left alone."""
 
     terminals: list[Terminal]
 
 
-class Rotated(Asked):
+class Rotated(Told):
     """New credentials; the old ones open nothing any more."""
 
     terminals: list[Credentials]
@@ -124,7 +124,7 @@ async def add_terminal(office: Office, actor: Actor, asked: TerminalOfStore) -> 
     actor.check(Permission.TERMINALS_WRITE)
     async with office.registry.writing() as transaction:
         store = Store(**await visible_store(transaction, actor, asked.store_id))
-        return (await open_terminals(office, actor, transaction, store, [asked], [new_secret()]))[0]
+        return (await open_terminals(office, actor, transaction, store, [asked], await new_secrets(1)))[0]
 
 
 async def open_terminals(
@@ -172,7 +172,7 @@ async def rotate(office: Office, actor: Actor, terminal_id: int) -> Credentials:
     actor.check(Permission.TERMINALS_WRITE)
     async with office.registry.writing() as transaction:
         before = await _visible(transaction, actor, terminal_id)
-        made = new_secret()
+        (made,) = await new_secrets(1)
         if not await terminals.renew(transaction, before["code"], made.credentials):
             raise _revoked(before)
         await _audited_row(office, actor, transaction, "terminal.rotate", before)

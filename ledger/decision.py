@@ -43,6 +43,9 @@ _PURE = (
     "decide",
 )
 
+# A function that makes the file's functions, for those who need them: in Redis, all others are made anew in every call.
+_MADE_WHEN_NEEDED = frozenset({"merging"})
+
 # The state travels back only when the decision changed it.
 _RUN = """
 return function(packed, asked_packed, network)
@@ -58,8 +61,14 @@ end
 def source(with_shell: bool) -> str:
     """Return the Lua source of the decision, all files in one chunk; with the Redis side at its end if `with_shell`."""
     names = (*_PURE, "shell") if with_shell else _PURE
-    modules = "\n".join(f"local {name} = (function()\n{_read(name)}end)()" for name in names)
+    modules = "\n".join(_module(name) for name in names)
     return modules + ("\nreturn shell\n" if with_shell else "\n")
+
+
+def _module(name: str) -> str:
+    if name in _MADE_WHEN_NEEDED:
+        return f"local {name} = function()\n{_read(name)}end"
+    return f"local {name} = (function()\n{_read(name)}end)()"
 
 
 def _read(name: str) -> str:

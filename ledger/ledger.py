@@ -149,6 +149,7 @@ class Ledger:
         """
         if self._place.owned:
             await ensure_partitions(self._postgres, self._limits.partitions, timeout_s=self._limits.postgres_timeout_s)
+        _, self._owners = await self._reader.partition_owners()
         await self._load_programme()
         works = [self._card_index.run, self._provisional.run, self._refresh_forever, *(p.run for p in self._partitions)]
         self._tasks = [asyncio.create_task(work(), name=work.__qualname__) for work in works]

@@ -20,7 +20,7 @@ _SMALL_HEADER = (1, 6, 5, 1, 4, 4, 4, 1, 3, 4, 4, 1, 3, 2)
 _HEADERS = (_SMALL_HEADER, _SMALL_HEADER, (1, 6, 5, 1, 7, 7, 7, 1, 3, 7, 4, 1, 3, 2))
 _LOTS = ((3, 3, 4, 1), (3, 3, 4, 4), (3, 3, 7, 7))
 # The status stands behind form, account and seq.
-_STATUS_AT = sum(_SMALL_HEADER[:3])
+_STATUS_AT, _CLOSED = sum(_SMALL_HEADER[:3]), bytes((CLOSED,))
 _SMALL_END, _HELD_END = 2**32, 256
 _ID_BYTES = 16
 _TOKEN_BYTES = 17
@@ -102,8 +102,8 @@ class State:
 
 
 def is_closed(packed: bytes) -> bool:
-    """Return whether a packed state is that of an account that has become part of another one."""
-    return packed[_STATUS_AT] == CLOSED
+    """Return whether a packed state, or what should be one, is that of an account that was merged into another one."""
+    return packed[_STATUS_AT : _STATUS_AT + 1] == _CLOSED
 
 
 def first_state(account: int, tokens: Iterable[tuple[bytes, int]]) -> bytes:

@@ -230,7 +230,12 @@ def _new_card_state(card: CardRow | None, account: int) -> int:
 
 def _movable(head: Head) -> list[bytes]:
     """Return the cards of an account that may have moved on to replace another one: they were never used."""
-    return [token for token, status in State.unpacked(head.state).tokens.items() if status == _ISSUED]
+    try:
+        tokens = State.unpacked(head.state).tokens
+    except ValueError:
+        # A state that is none: the decision fails on it, and on nothing else.
+        return []
+    return [token for token, status in tokens.items() if status == _ISSUED]
 
 
 def _moved_on(truth: Truth, cards: Mapping[bytes, CardRow]) -> list[bytes]:

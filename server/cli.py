@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from server.commands import database, engines, moving, programme, replay, serve, settings
+from server.commands import admin, database, engines, moving, programme, replay, serve, settings
 from server.commands.invocation import Invocation, assignments, say, tell
 from server.commands.till import till_app
 from server.errors import TRACEBACK_VARIABLE, OperatorError
@@ -25,7 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for commands in (serve, engines, database, programme, settings, replay, moving):
+for commands in (serve, engines, admin, database, programme, settings, replay, moving):
     commands.register(app)
 app.add_typer(till_app, name="till")
 

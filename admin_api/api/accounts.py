@@ -13,6 +13,7 @@ from admin_api.adjustments import AdjustmentAsked, AdjustmentView, State
 from admin_api.api.answers import CSV, AccountPath, Done, csv_answer
 from admin_api.api.cards import CardList
 from admin_api.cards import cards_of
+from admin_api.fields import BigId
 from admin_api.history import EntryView, RequestView, Wanted
 from admin_api.idempotency import IdempotencyKey, Reply, once, once_in_registry
 from admin_api.merges import MergeAsked, MergeView
@@ -21,7 +22,6 @@ from admin_api.problem import PROBLEMS
 from admin_api.security.actor import Actor
 from admin_api.security.authentication import InOffice, acting
 from admin_api.security.permissions import Permission
-from admin_api.values import PathBigId
 from ledger.registry.accounts import EntryFilter
 
 router = APIRouter(prefix="/v1", tags=["accounts"], responses=PROBLEMS)
@@ -103,7 +103,7 @@ async def listed(
 
 
 @router.post("/adjustments/{adjustment_id}/approve", response_model=AdjustmentView, summary="Approve an adjustment.")
-async def approve(office: InOffice, actor: Approver, adjustment_id: PathBigId, key: IdempotencyKey) -> JSONResponse:
+async def approve(office: InOffice, actor: Approver, adjustment_id: BigId, key: IdempotencyKey) -> JSONResponse:
     """Approve what somebody else asked for; it is made at once."""
 
     async def work(_request_id: bytes) -> Reply:
@@ -113,7 +113,7 @@ async def approve(office: InOffice, actor: Approver, adjustment_id: PathBigId, k
 
 
 @router.post("/adjustments/{adjustment_id}/decline", response_model=AdjustmentView, summary="Decline an adjustment.")
-async def decline(office: InOffice, actor: Approver, adjustment_id: PathBigId, key: IdempotencyKey) -> JSONResponse:
+async def decline(office: InOffice, actor: Approver, adjustment_id: BigId, key: IdempotencyKey) -> JSONResponse:
     """Decline what somebody else asked for; nothing happens to the account."""
 
     async def work(_request_id: bytes) -> Reply:

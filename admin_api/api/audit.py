@@ -13,6 +13,7 @@ from fastapi import APIRouter, Depends, Query
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
+from admin_api.fields import BIGINT_MAX
 from admin_api.office import Office
 from admin_api.paging import Cursor, Page, Position
 from admin_api.problem import PROBLEMS
@@ -20,7 +21,6 @@ from admin_api.security.actor import Actor
 from admin_api.security.auditing import audited
 from admin_api.security.authentication import InOffice, acting
 from admin_api.security.permissions import Permission
-from admin_api.values import BIGINT_MAX
 from ledger.registry import audit
 from ledger.registry.audit import Wanted
 from ledger.registry.registry import Row

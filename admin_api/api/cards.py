@@ -12,13 +12,13 @@ from admin_api import card_batches, cards
 from admin_api.api.answers import CSV, csv_answer
 from admin_api.card_batches import BatchAsked, BatchView
 from admin_api.cards import CardView, IssueAsked, Issued, NumberAsked, Reason, Ref
+from admin_api.fields import Asked
 from admin_api.idempotency import IdempotencyKey, Reply, once, once_in_registry
 from admin_api.paging import Cursor, Page
 from admin_api.problem import PROBLEMS
 from admin_api.security.actor import Actor
 from admin_api.security.authentication import InOffice, acting
 from admin_api.security.permissions import Permission
-from admin_api.values import Asked
 
 router = APIRouter(prefix="/v1", tags=["cards"], responses=PROBLEMS)
 

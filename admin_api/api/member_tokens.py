@@ -8,14 +8,14 @@ from fastapi import APIRouter, Depends, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
+from admin_api.fields import Asked, BigId, BodyBigId
 from admin_api.idempotency import IdempotencyKey, Reply, once_in_registry
 from admin_api.office import Office
-from admin_api.problem import PROBLEMS, forbidden, invalid, not_found
+from admin_api.problem import PROBLEMS, conflict, forbidden, invalid, not_found
 from admin_api.security.actor import Actor
 from admin_api.security.auditing import audited
 from admin_api.security.authentication import InOffice, acting
 from admin_api.security.permissions import Permission
-from admin_api.values import Asked, BigId, PathBigId
 from ledger.registry import member_tokens
 
 router = APIRouter(prefix="/v1/member-tokens", tags=["member tokens"], responses=PROBLEMS)
@@ -26,7 +26,7 @@ _Acting = Annotated[Actor, Depends(acting(Permission.MEMBER_TOKENS_WRITE))]
 class MemberTokenAsked(Asked):
     """A token to be made for a member whom the site or the app has recognised."""
 
-    account_id: BigId
+    account_id: BodyBigId
     seconds: int = Field(ge=1, le=31_622_400, description="Until it expires; the installation has a bound.")
 
 
@@ -49,7 +49,7 @@ async def post(office: InOffice, actor: _Acting, key: IdempotencyKey, asked: Mem
 
 
 @router.delete("/{account_id}", status_code=204, summary="End all tokens of a member.")
-async def delete(office: InOffice, actor: _Acting, account_id: PathBigId) -> Response:
+async def delete(office: InOffice, actor: _Acting, account_id: BigId) -> Response:
     """End all tokens of an account, as when the member signs out everywhere; doing so again changes nothing."""
     await end_member_tokens(office, actor, account_id)
     return Response(status_code=204)
@@ -63,8 +63,11 @@ async def make_member_token(office: Office, actor: Actor, asked: MemberTokenAske
     now_ms = office.clock.now_ms()
     expires_ms = now_ms + asked.seconds * 1_000
     async with office.registry.writing() as transaction:
-        if not await member_tokens.account_exists(transaction, asked.account_id):
+        lives = await member_tokens.account_lives(transaction, asked.account_id)
+        if lives is None:
             raise not_found(f"account {asked.account_id}")
+        if not lives:
+            raise conflict("the member was erased, or the account was merged into another one")
         token = await member_tokens.add(
             transaction, account=asked.account_id, created_by=actor.name, now_ms=now_ms, expires_ms=expires_ms
         )
@@ -79,7 +82,7 @@ async def end_member_tokens(office: Office, actor: Actor, account_id: int) -> No
     """End all tokens of an account. Raises a Problem."""
     _check(actor)
     async with office.registry.writing() as transaction:
-        if not await member_tokens.account_exists(transaction, account_id):
+        if await member_tokens.account_lives(transaction, account_id) is None:
             raise not_found(f"account {account_id}")
         ended = await member_tokens.remove(transaction, account_id)
         await audited(

@@ -11,13 +11,13 @@ from fastapi import APIRouter, Path, Request, Response
 from pydantic import BaseModel, Field
 
 from admin_api import sign_in
+from admin_api.fields import Asked
 from admin_api.office import Office
 from admin_api.problem import PROBLEMS, not_found
 from admin_api.security.auditing import audited
 from admin_api.security.authentication import InOffice, InSession, address_of
 from admin_api.security.permissions import Role
 from admin_api.security.sessions import Session, clear_cookie, csrf_of, device_in, set_cookies
-from admin_api.values import Asked
 from ledger.registry import sessions
 
 router = APIRouter(prefix="/v1", tags=["signing in"], responses=PROBLEMS)
@@ -95,7 +95,7 @@ async def post_sign_in(office: InOffice, request: Request, response: Response, a
     signed_in = await sign_in.sign_in(
         office, browser_of(office, request), email=asked.email, password=asked.password, code=asked.code
     )
-    set_cookies(office, response, signed_in.session, signed_in.device)
+    set_cookies(office, request, response, signed_in.session, signed_in.device)
     return _shown(signed_in.session)
 
 
@@ -104,7 +104,7 @@ async def post_sign_out(office: InOffice, request: Request, session: InSession) 
     """Sign out."""
     await sign_in.sign_out(office, session, address_of(request))
     response = Response(status_code=204)
-    clear_cookie(office, response)
+    clear_cookie(office, request, response)
     return response
 
 
@@ -123,7 +123,7 @@ async def post_invitation(
     signed_in = await sign_in.accept_invitation(
         office, browser_of(office, request), token, password=asked.password, code=asked.code
     )
-    set_cookies(office, response, signed_in.session, signed_in.device)
+    set_cookies(office, request, response, signed_in.session, signed_in.device)
     return _shown(signed_in.session)
 
 

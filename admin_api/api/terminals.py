@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
 from admin_api import terminals
-from admin_api.fields import Asked, Id, IdFilter, Search
+from admin_api.fields import Id, IdFilter, Search, Told
 from admin_api.idempotency import IdempotencyKey, Reply, once_in_registry
 from admin_api.office import Office
 from admin_api.paging import Cursor, Page
@@ -35,7 +35,7 @@ Reading = Annotated[Actor, Depends(acting(Permission.COALITION_READ))]
 Writing = Annotated[Actor, Depends(acting(Permission.TERMINALS_WRITE))]
 
 
-class OperationNames(Asked):
+class OperationNames(Told):
     """Everything that a terminal can be permitted."""
 
     operations: list[str]

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
+from admin_api.fields import BIGINT_MAX, Asked, BodyId, Id, Name
 from admin_api.idempotency import IdempotencyKey, Reply, once_in_registry
 from admin_api.office import Office
 from admin_api.paging import Cursor, Page, Position
@@ -16,7 +17,6 @@ from admin_api.security.actor import Actor
 from admin_api.security.auditing import audited
 from admin_api.security.authentication import InOffice, acting
 from admin_api.security.permissions import ROLES, Permission, Role
-from admin_api.values import BIGINT_MAX, Asked, Id, Line, PathId
 from ledger.registry import tokens
 from ledger.registry.registry import Row, Transaction
 
@@ -31,9 +31,9 @@ _BOUND_MAX = ROLES[Role.PARTNER] | {Permission.AUDIT_READ, Permission.TOKENS_WRI
 class TokenAsked(Asked):
     """A token to be made; it can carry no more than whoever makes it may do."""
 
-    name: Line
+    name: Name
     permissions: list[Permission] = Field(min_length=1, max_length=len(Permission))
-    partner_id: Id | None = Field(default=None, description="Bounds the token to what belongs to this partner.")
+    partner_id: BodyId | None = Field(default=None, description="Bounds the token to what belongs to this partner.")
     days: int = Field(ge=1, le=36_600, description="Until it expires; the installation has a bound.")
 
 
@@ -76,14 +76,14 @@ async def get_all(office: InOffice, actor: _Acting, position: Cursor) -> Page[To
 
 
 @router.get("/{token_id}", summary="Look at a token.")
-async def get(office: InOffice, actor: _Acting, token_id: PathId) -> TokenShown:
+async def get(office: InOffice, actor: _Acting, token_id: Id) -> TokenShown:
     """Look at one token."""
     async with office.registry.reading() as transaction:
         return _shown(await _found(transaction, actor, token_id))
 
 
 @router.delete("/{token_id}", status_code=204, summary="Revoke a token; it works from this moment no longer.")
-async def delete(office: InOffice, actor: _Acting, token_id: PathId) -> Response:
+async def delete(office: InOffice, actor: _Acting, token_id: Id) -> Response:
     """Revoke a token; doing so again changes nothing."""
     await revoke_token(office, actor, token_id)
     return Response(status_code=204)

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
+from admin_api.fields import Asked, BodyId, Email, Id, Name
 from admin_api.idempotency import IdempotencyKey, Reply, once_in_registry
 from admin_api.invitations import invitation_link
 from admin_api.office import Office
@@ -17,7 +18,6 @@ from admin_api.security.actor import Actor
 from admin_api.security.auditing import audited
 from admin_api.security.authentication import InOffice, acting
 from admin_api.security.permissions import ROLES, Permission, Role
-from admin_api.values import Asked, Email, Id, Line, PathId
 from ledger.registry import sessions, tokens, users
 from ledger.registry.registry import Row, Transaction
 
@@ -32,18 +32,18 @@ class UserAsked(Asked):
     """Somebody to be invited. Those of a partner, and they alone, name it."""
 
     email: Email
-    name: Line
+    name: Name
     role: Role
-    partner_id: Id | None = None
+    partner_id: BodyId | None = None
     language: Language = "en"
 
 
 class UserChange(Asked):
     """What is to be different; what is absent stays. A role comes with its partner, if it has one."""
 
-    name: Line | None = None
+    name: Name | None = None
     role: Role | None = None
-    partner_id: Id | None = None
+    partner_id: BodyId | None = None
     language: Language | None = None
     active: bool | None = None
 
@@ -88,19 +88,19 @@ async def get_all(office: InOffice, actor: _Reading, position: Cursor) -> Page[U
 
 
 @router.get("/{user_id}", summary="Look at a user.")
-async def get(office: InOffice, actor: _Reading, user_id: PathId) -> UserShown:
+async def get(office: InOffice, actor: _Reading, user_id: Id) -> UserShown:
     """Look at one user."""
     return await look_at_user(office, actor, user_id)
 
 
 @router.patch("/{user_id}", summary="Change name, role, language; suspend, or let in again.")
-async def patch(office: InOffice, actor: _Writing, user_id: PathId, asked: UserChange) -> UserShown:
+async def patch(office: InOffice, actor: _Writing, user_id: Id, asked: UserChange) -> UserShown:
     """Change a user. A suspended one is out at once, with all sessions and with the tokens that he made."""
     return await change_user(office, actor, user_id, asked)
 
 
 @router.post("/{user_id}/link", status_code=201, response_model=Invited, summary="A new link, to reset the password.")
-async def post_link(office: InOffice, actor: _Writing, key: IdempotencyKey, user_id: PathId) -> JSONResponse:
+async def post_link(office: InOffice, actor: _Writing, key: IdempotencyKey, user_id: Id) -> JSONResponse:
     """Make a new link. The old password works until the link is used; suspend the user when it must not."""
 
     async def work(_request_id: bytes) -> Reply:

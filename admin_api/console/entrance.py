@@ -25,9 +25,9 @@ def _browser(office: Office, request: Request) -> Browser:
     return Browser(address_of(request), request.headers.get("user-agent", ""), device_in(office, request))
 
 
-def _entered(office: Office, signed_in: SignedIn, back: str) -> Response:
+def _entered(office: Office, request: Request, signed_in: SignedIn, back: str) -> Response:
     response = go(back)
-    set_cookies(office, response, signed_in.session, signed_in.device)
+    set_cookies(office, request, response, signed_in.session, signed_in.device)
     return response
 
 
@@ -57,7 +57,7 @@ async def enter(
     except Problem as problem:
         wrong = "sign_in.too_many" if problem.status == _TOO_MANY else "sign_in.failed"
         return page(visitor, "sign_in.html", status=problem.status, back=local(back), email=email, wrong=wrong)
-    return _entered(office, signed_in, back)
+    return _entered(office, request, signed_in, back)
 
 
 @router.post("/sign-out")
@@ -66,7 +66,7 @@ async def leave(request: Request, office: InOffice, visitor: Annotated[Visitor, 
     if visitor.session is not None:
         await entering.sign_out(office, visitor.session, address_of(request))
     response = go("/sign-in", Flash("done", "sign_in.out", {}))
-    clear_cookie(office, response)
+    clear_cookie(office, request, response)
     return response
 
 
@@ -97,7 +97,7 @@ async def accept(
         if problem.status != _WRONG:
             raise
         return await _welcome(office, visitor, token, str(problem.body["detail"]))
-    response = _entered(office, signed_in, "/")
+    response = _entered(office, request, signed_in, "/")
     keep(response, LANGUAGE_COOKIE, visitor.words.language)
     return response
 

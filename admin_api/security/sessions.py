@@ -88,44 +88,48 @@ async def session_of(office: Office, secret: str) -> Session | None:
 
 def secret_in(office: Office, request: Request) -> str | None:
     """Return what the session's cookie of a request holds."""
-    return request.cookies.get(_name(office, "tillwire"))
+    return request.cookies.get(_name(_secure(office, request), "tillwire"))
 
 
 def device_in(office: Office, request: Request) -> str:
     """Return what the device's cookie of a request holds, or nothing."""
-    return request.cookies.get(_name(office, "tillwire-device"), "")
+    return request.cookies.get(_name(_secure(office, request), "tillwire-device"), "")
 
 
-def set_cookies(office: Office, response: Response, session: Session, device: str) -> None:
+def set_cookies(office: Office, request: Request, response: Response, session: Session, device: str) -> None:
     """Give a browser the session and what shows that its user signed in from here."""
-    _set(office, response, "tillwire", session.secret, office.limits.session_s)
-    _set(office, response, "tillwire-device", device, DEVICE_S)
+    secure = _secure(office, request)
+    _set(response, secure, "tillwire", session.secret, office.limits.session_s)
+    _set(response, secure, "tillwire-device", device, DEVICE_S)
 
 
-def clear_cookie(office: Office, response: Response) -> None:
+def clear_cookie(office: Office, request: Request, response: Response) -> None:
     """Take the session's cookie away."""
-    _set(office, response, "tillwire", "", 0)
+    _set(response, _secure(office, request), "tillwire", "", 0)
 
 
-def _set(office: Office, response: Response, name: str, value: str, age_s: int) -> None:
+def _set(response: Response, secure: bool, name: str, value: str, age_s: int) -> None:
     response.set_cookie(
-        _name(office, name), value, max_age=age_s, path="/", secure=_secure(office), httponly=True, samesite="lax"
+        _name(secure, name), value, max_age=age_s, path="/", secure=secure, httponly=True, samesite="lax"
     )
 
 
-def _name(office: Office, name: str) -> str:
+def _name(secure: bool, name: str) -> str:
     # With this prefix browsers take the cookie from this very host over TLS only, and no other host can overwrite it.
-    return f"__Host-{name}" if _secure(office) else name
+    return f"__Host-{name}" if secure else name
 
 
-def _secure(office: Office) -> bool:
-    """Return whether cookies travel over TLS alone: always, unless the console is plain HTTP on this machine."""
+def _secure(office: Office, request: Request) -> bool:
+    """Return whether cookies travel over TLS alone: always, unless the console is plain HTTP and on this machine.
+
+    Whoever calls such a console by another name of the machine gets a cookie that his browser does not keep.
+    """
     parts = urlsplit(office.console_url)
-    return parts.scheme != "http" or not _loopback(parts.hostname or "")
+    return parts.scheme != "http" or not _loopback(parts.hostname) or not _loopback(request.url.hostname)
 
 
-def _loopback(host: str) -> bool:
+def _loopback(host: str | None) -> bool:
     try:
-        return ipaddress.ip_address(host).is_loopback
+        return ipaddress.ip_address(host or "").is_loopback
     except ValueError:
         return host == "localhost"

@@ -14,7 +14,13 @@ from ledger.journal.writer import DOWN, Batch, JournalDown, Row
 _ACCOUNT_COLUMNS = ("account_id", "seq", "link", "balance", "held", "owed", "due_ms", "state")
 _CARD_COLUMNS = ("token", "account_id", "kind", "masked", "status")
 _OF_ACCOUNTS = ("account", "card", "entry")
-_OF_PROGRAMME = ("personal.member", "terminal_day", "terminal", "store", "rules", "network", "partner")
+_BESIDE_ACCOUNTS = (
+    "personal.member", "personal.lookup", "personal.change", "office.member_token", "office.adjustment", "office.merge",
+    "terminal_day",
+)  # fmt: skip
+#: What refers to others comes first. Users and tokens may belong to a partner and stay, so these are not truncated.
+_OF_PROGRAMME = ("terminal", "store", "rules_version", "rules", "network", "partner")
+_NUMBERED = ("terminal", "store", "network", "partner")
 
 
 class BulkWriter:
@@ -59,8 +65,12 @@ class BulkWriter:
 
     async def clear(self) -> None:
         """Remove the programme and all accounts. Raises JournalDown."""
-        async with _told():
-            await self._connection.execute(f"TRUNCATE {', '.join(_OF_ACCOUNTS + _OF_PROGRAMME)} RESTART IDENTITY")
+        async with _told(), self._connection.transaction():
+            await self._connection.execute(f"TRUNCATE {', '.join(_OF_ACCOUNTS + _BESIDE_ACCOUNTS)} RESTART IDENTITY")
+            for table in _OF_PROGRAMME:
+                await self._connection.execute(f"DELETE FROM {table}")  # noqa: S608 - the names are ours
+            for table in _NUMBERED:
+                await self._connection.execute(f"ALTER TABLE {table} ALTER COLUMN {table}_id RESTART")
 
 
 @asynccontextmanager

@@ -16,7 +16,7 @@ import asyncpg
 from ledger.hot_store import unpack
 from ledger.journal.enrolment import NewCard
 from ledger.journal.statements import statement
-from ledger.journal.writer import DOWN, LOCK_CLASS, Batch, CardChange, JournalDown, Row
+from ledger.journal.writer import DOWN, LOCK_CLASS, Batch, CardChange, JournalDown, Row, last_words
 from ledger.operations import Operation
 from ledger.registry.statements import statements
 
@@ -246,9 +246,10 @@ class MovingWriter:
     async def _change_cards(self, cards: Sequence[CardChange]) -> None:
         if not cards:
             return
-        columns = zip(*((c.token, c.account, c.status, c.kind, c.masked) for c in cards), strict=True)
+        last = last_words(cards)
+        columns = zip(*((c.token, c.account, c.status, c.kind, c.masked) for c in last.values()), strict=True)
         taken = await self._connection.fetch(statement("change_cards"), *(list(column) for column in columns))
-        if len(taken) != len(cards):
+        if len(taken) != len(last):
             raise Overtaken
 
     async def count_openings(self, request_ids: Sequence[bytes]) -> tuple[int, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import asyncpg
@@ -306,8 +306,7 @@ class Writer:
         late = {change.account for change in cards if owners[change.token] != change.account}
         if late:
             raise _CardsTakenElsewhere(late)
-        # The last word of a batch on a card counts; ON CONFLICT cannot touch a row twice.
-        last = {change.token: change for change in cards}
+        last = last_words(cards)
         rows = [(c.token, c.account, c.status, c.kind, c.masked) for c in last.values()]
         taken = await self._connection.fetch(statement("change_cards"), *_columns(rows, 5), timeout=self._timeout_s)
         missing = last.keys() - {row["token"] for row in taken}
@@ -320,6 +319,19 @@ class Writer:
             sums[terminal, day] = sums.get((terminal, day), 0) + points
         rows = [(terminal, day, points) for (terminal, day), points in sorted(sums.items())]
         await self._connection.execute(statement("add_terminal_days"), *_columns(rows, 3), timeout=self._timeout_s)
+
+
+def last_words(cards: Iterable[CardChange]) -> dict[bytes, CardChange]:
+    """Return by token the last change of each card, since ON CONFLICT cannot touch a row twice.
+
+    What kind of card it is and how it is shown only the change says by which it came.
+    """
+    last: dict[bytes, CardChange] = {}
+    for change in cards:
+        before = last.get(change.token)
+        named = change if before is None or change.kind else replace(change, kind=before.kind, masked=before.masked)
+        last[change.token] = named
+    return last
 
 
 def _columns(rows: Iterable[Row], width: int) -> list[tuple[Any, ...]]:

@@ -19,6 +19,11 @@ local function settle_only(account, request)
   return result.approved(account, request, outcomes.APPROVED, 0, 0, 0, entries)
 end
 
+-- So rare that its functions are made when they are needed: whatever is made at the beginning is made in every script call.
+local function whole_account(account, request)
+  return merging()[request.op](account, request)
+end
+
 local HANDLERS = {
   [operations.BALANCE] = read_balance,
   [operations.REDEEM] = spending.redeem,
@@ -36,10 +41,10 @@ local HANDLERS = {
   [operations.ADJUST] = earning.adjust,
   [operations.UNBLOCK] = cards.unblock,
   [operations.LINK] = cards.link,
-  [operations.MERGE_OUT] = merging.give_up,
-  [operations.MERGE_IN] = merging.take_in,
-  [operations.BLOCK_ACCOUNT] = merging.block,
-  [operations.UNBLOCK_ACCOUNT] = merging.unblock,
+  [operations.MERGE_OUT] = whole_account,
+  [operations.MERGE_IN] = whole_account,
+  [operations.BLOCK_ACCOUNT] = whole_account,
+  [operations.UNBLOCK_ACCOUNT] = whole_account,
 }
 
 function M.run(account, request, network)

@@ -1,9 +1,8 @@
 -- What an operator does to a whole account: it is blocked and unblocked, and becomes part of another one by two entries.
--- give_up(account, request), take_in(account, request), block(...), unblock(...): arguments: state, request; result: the
---   decision's result.
+-- Arguments: none, at every use (see decision.py). Result: the handlers by operation; their arguments: state, request; their
+-- result: the decision's result.
 -- give_up empties and closes the source; its entry says what was there. take_in puts exactly that into the target, whose
 -- request names the source's as its target. Both need the journal's context, as new as the state.
-local M = {}
 local MAX = arithmetic.MAX
 local TOKEN_BYTES, OPEN, BLOCKED, CLOSED = state.TOKEN_BYTES, state.OPEN, state.BLOCKED, state.CLOSED
 local byte, char, sub = string.byte, string.char, string.sub
@@ -49,7 +48,7 @@ local function bring_card(account, token, status)
   account.tokens = account.tokens .. token .. char(status)
 end
 
-function M.give_up(account, request)
+local function give_up(account, request)
   local ended = unusable(account, request)
   if ended then
     return ended
@@ -87,7 +86,7 @@ local function take_in_decline(account, request, points, owed)
   return too_much and outcomes.ACCOUNT_LIMIT or nil
 end
 
-function M.take_in(account, request)
+local function take_in(account, request)
   local ended = unusable(account, request)
   if ended then
     return ended
@@ -138,12 +137,13 @@ local function set_status(account, request, status)
   return result.approved(account, request, outcomes.APPROVED, 0, 0, 0, entries)
 end
 
-function M.block(account, request)
-  return set_status(account, request, BLOCKED)
-end
-
-function M.unblock(account, request)
-  return set_status(account, request, OPEN)
-end
-
-return M
+return {
+  [operations.MERGE_OUT] = give_up,
+  [operations.MERGE_IN] = take_in,
+  [operations.BLOCK_ACCOUNT] = function(account, request)
+    return set_status(account, request, BLOCKED)
+  end,
+  [operations.UNBLOCK_ACCOUNT] = function(account, request)
+    return set_status(account, request, OPEN)
+  end,
+}

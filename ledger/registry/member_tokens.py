@@ -17,9 +17,10 @@ async def by_token(transaction: Transaction, token: str, now_ms: int) -> int | N
     return account
 
 
-async def account_exists(transaction: Transaction, account: int) -> bool:
-    """Return whether there is such an account."""
-    return bool(await transaction.fetchval(statements("member_tokens")["account_exists"], account))
+async def account_lives(transaction: Transaction, account: int) -> bool | None:
+    """Return whether an account may have tokens: not after erasing or merging; None if there is none."""
+    lives: bool | None = await transaction.fetchval(statements("member_tokens")["account"], account)
+    return lives
 
 
 async def add(transaction: Transaction, *, account: int, created_by: str, now_ms: int, expires_ms: int) -> str:

@@ -103,6 +103,11 @@ async def move_lookups(transaction: Transaction, source: int, target: int) -> No
     await transaction.execute(statements("members")["move_lookups"], source, target)
 
 
+async def end_tokens(transaction: Transaction, account: int) -> None:
+    """End the tokens with which a site or an app shows the account."""
+    await transaction.execute(statements("members")["erase_tokens"], account)
+
+
 async def remove(transaction: Transaction, account: int) -> None:
     """Remove a member, with all by which it was found."""
     await transaction.execute(statements("members")["remove_member"], account)

@@ -1,5 +1,6 @@
 """`tillwire up`, `serve`, `health`."""
 
+import ssl
 import sys
 import urllib.error
 import urllib.request
@@ -97,12 +98,10 @@ def _on_standby(found: dict[str, Any]) -> list[str]:
 
 def _ask_health(settings: Settings) -> dict[str, Any]:
     host = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}.get(settings.admin_host, settings.admin_host)  # noqa: S104
-    url = f"http://{host}:{settings.admin_port}/health/ready"
+    scheme = "http" if settings.admin_tls_cert_file is None else "https"
+    url = f"{scheme}://{host}:{settings.admin_port}/health/ready"
     try:
-        # A proxy of the environment must not be asked about this host's own server.
-        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(
-            url, timeout=_HEALTH_TIMEOUT_S
-        ) as answer:
+        with _opener(settings).open(url, timeout=_HEALTH_TIMEOUT_S) as answer:
             text = answer.read()
     except urllib.error.HTTPError as error:
         with error:
@@ -114,6 +113,21 @@ def _ask_health(settings: Settings) -> dict[str, Any]:
         return dict(found) if {"live", "ready", "state", "down"} <= found.keys() else _not_ours(url)
     except (ValueError, AttributeError):
         return _not_ours(url)
+
+
+def _opener(settings: Settings) -> urllib.request.OpenerDirector:
+    """Return what asks this host's own server: never by a proxy of the environment, and sure of its certificate."""
+    handlers: list[urllib.request.BaseHandler] = [urllib.request.ProxyHandler({})]
+    if settings.admin_tls_cert_file is not None:
+        # It is for a public name, and asked for by the address of this host; but it must be that very certificate.
+        try:
+            context = ssl.create_default_context(cafile=str(settings.admin_tls_cert_file))
+        except OSError as error:
+            raise OperatorError(f"admin_tls_cert_file cannot be used: {error}") from None
+        context.check_hostname = False
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        handlers.append(urllib.request.HTTPSHandler(context=context))
+    return urllib.request.build_opener(*handlers)
 
 
 def _not_ours(url: str) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from server import demo
 from server.commands.database import migrate_database
 from server.commands.invocation import required_url, say, tell
 from server.commands.serving import run_server
+from server.console_url import console_url
 from server.engines.embedded import Description, EmbeddedEngines
 from server.observation.logs import configure_logging
 from server.secrets import load_secrets
@@ -51,10 +52,11 @@ def run_up(settings: Settings, unknown_variables: Sequence[str]) -> int:
 def banner(
     settings: Settings, registers: tuple[str, int], admin: tuple[str, int], engines: Sequence[Description]
 ) -> str:
-    """Return what is listening where, and three commands to try."""
+    """Return what is listening where, and commands to try."""
     rows = [
         ("registers", f"{registers[0]}:{registers[1]}", f"TCP{' with TLS' if settings.tls_cert_file else ''}"),
-        ("health", f"{admin[0]}:{admin[1]}", f"http://{admin[0]}:{admin[1]}/health/ready and /metrics"),
+        ("console", f"{admin[0]}:{admin[1]}", console_url(settings, admin[1])),
+        ("health", "", f"{_admin_url(settings, admin)}/health/ready and /metrics"),
         *((engine.name, engine.address, engine.program) for engine in engines),
     ]
     lines = ["", "Tillwire is up; Ctrl-C stops it.", ""]
@@ -64,10 +66,15 @@ def banner(
     lines += [
         f"  {command} till balance --card {_DEMO_CARD}",
         f"  {command} till sale --card {_DEMO_CARD} --amount 25.00 --points 5",
+        f"  {command} admin create-owner --email you@example.com --name You",
         f"  {command} verify",
         "",
     ]
     return "\n".join(lines)
+
+
+def _admin_url(settings: Settings, admin: tuple[str, int]) -> str:
+    return f"{'http' if settings.admin_tls_cert_file is None else 'https'}://{admin[0]}:{admin[1]}"
 
 
 def _own_name() -> str:

@@ -91,6 +91,13 @@ class Maker:
         """Ask PostgreSQL afresh for all that was taken here. Raises JournalDown."""
         return self._runner.run(self._count())
 
+    def close(self) -> None:
+        """Disconnect."""
+        with self._runner:
+            if self._server is not None:
+                self._runner.run(self._server.close())
+            self._runner.run(self._writer.close())
+
     async def _make(self, raw: Sequence[RawRow]) -> Tally:
         match self._order.columns.kind:
             case Kind.MEMBERS:

@@ -21,11 +21,14 @@ import structlog
 import uvloop
 
 from admin_api.app import create_app
+from admin_api.finishing import Finishing
+from admin_api.gathering import Gathering
 from admin_api.office import Keys, Office
 from ledger.clock import Clock, SystemClock
 from ledger.ledger import OBSERVER, Ledger
 from ledger.operator_desk import OperatorDesk
 from ledger.registry.registry import Registry
+from server.console_url import console_url
 from server.ledger_engines import ledger_engines
 from server.ledger_limits import ledger_limits
 from server.observation.logs import configure_logging
@@ -80,11 +83,17 @@ class AdminProcess:
             clock=clock,
             installation=self.installation,
             proofs=self.proofs,
+            console_url=console_url(settings, link.listen_socket.getsockname()[1]),
         )
+        self._gathering = Gathering(office)
+        self._finishing = Finishing(office)
         self.http = AdminHttp(settings, create_app(office), link.listen_socket)
 
     async def follow(self) -> None:
-        """Connect to PostgreSQL, however long it takes to come up, and follow the programme until a bug ends that."""
+        """Connect to PostgreSQL, however long it takes to come up; then do everything that goes on by itself.
+
+        Raises what ends that, which is a bug.
+        """
         await self.peers.start()
         while True:
             try:
@@ -93,7 +102,10 @@ class AdminProcess:
             except Exception as error:  # noqa: BLE001 - not there, not migrated, …: health is told all the same
                 _log.warning("cannot follow the programme yet", reason=str(error))
                 await asyncio.sleep(_RETRY_S)
-        await self.ledger.failed()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.ledger.failed(), name="ledger failed")
+            group.create_task(self._gathering.run(), name="figures")
+            group.create_task(self._finishing.run(), name="finishing")
 
     async def stop(self) -> None:
         """Let go of everything; requests under way are answered before."""
@@ -134,21 +146,22 @@ async def serve(link: ProcessLink, clock: Clock) -> None:
         loop.add_signal_handler(number, asked_to_stop.set)
     serving = loop.create_task(admin.http.run(), name="http")
     stopping = loop.create_task(_wait(asked_to_stop), name="stop asked")
-    others = [
-        loop.create_task(_report_forever(admin, link), name="reports"),
-        loop.create_task(admin.follow(), name="programme"),
-    ]
+    reporting = loop.create_task(_report_forever(admin, link), name="reports")
+    following = loop.create_task(admin.follow(), name="programme and figures")
+    tasks = (serving, stopping, reporting, following)
     try:
-        await asyncio.wait({serving, stopping, *others}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         link.report(ProcessState.DRAINING)
         admin.installation.close()
         admin.http.stop()
         await asyncio.wait({serving})
+        following.cancel()
+        await asyncio.wait({following})
         await admin.stop()
     finally:
-        for task in (serving, stopping, *others):
+        for task in tasks:
             task.cancel()
-        done = await asyncio.gather(serving, stopping, *others, return_exceptions=True)
+        done = await asyncio.gather(*tasks, return_exceptions=True)
     for result in done:
         if isinstance(result, Exception):
             raise result

@@ -60,15 +60,14 @@ class OwnProofs:
 
     async def _run(self) -> None:
         try:
-            code = await self._prove()
+            ending = await self._prove()
         except OSError as error:
-            self._end("failed", {"what": f"the proof could not be started: {error.strerror}"})
-        else:
-            if self._state["state"] == "running":
-                self._end("failed", {"what": f"the proof ended before its end, with exit code {code}"})
+            ending = {"state": "failed", "findings": {"what": f"the proof could not be started: {error.strerror}"}}
+        self._state.update(ending)
         _log.info("books proved", state=self._state["state"], done=self._state["done"], total=self._state["total"])
 
-    async def _prove(self) -> int | None:
+    async def _prove(self) -> dict[str, Any]:
+        """Return how the proof ended; that is told once its process is gone, so that the next one may begin."""
         # The kernel kills it when this process is gone, however that came.
         launched = launch([sys.executable, "-m", PROOF_MODULE], signal.SIGKILL)
         try:
@@ -88,15 +87,19 @@ class OwnProofs:
                 process.stdin.write(self._handover + b"\n")
                 await process.stdin.drain()
                 process.stdin.close()
+            ending: dict[str, Any] | None = None
             while line := await process.stdout.readline():
-                self._state.update(orjson.loads(line))
-            return await process.wait()
+                told = orjson.loads(line)
+                if "state" in told:
+                    ending = told
+                else:
+                    self._state.update(told)
+            code = await process.wait()
+            reason = f"the proof ended before its end, with exit code {code}"
+            return ending or {"state": "failed", "findings": {"what": reason}}
         finally:
             if process.returncode is None:
                 with contextlib.suppress(ProcessLookupError):
                     process.kill()
                 await process.wait()
             launched.close_write_end()
-
-    def _end(self, state: str, findings: dict[str, Any]) -> None:
-        self._state = {**self._state, "state": state, "findings": findings}

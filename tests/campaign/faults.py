@@ -97,6 +97,23 @@ class PauseWorkerAndCutLines(PauseWorker):
         self.site.registers.finish_all()
 
 
+class KillAdmin(Fault):
+    """Registers must notice nothing: neither that it is gone, nor that another one comes."""
+
+    touches = "server"
+
+    async def strike(self) -> None:
+        _signal(self.site.admin(), signal.SIGKILL)
+
+
+class PauseAdmin(_Paused):
+    touches = "server"
+    lasts_s = (0.3, 4.0)
+
+    def pids(self) -> Sequence[int]:
+        return self.site.admin()
+
+
 class KillServer(Fault):
     touches = "server"
 
@@ -351,6 +368,8 @@ FAULTS: dict[str, Maker] = {
     "worker paused": PauseWorker,
     "worker paused and lines cut": PauseWorkerAndCutLines,
     "worker paused for long": PauseWorkerForLong,
+    "admin killed": KillAdmin,
+    "admin paused": PauseAdmin,
     "server killed": KillServer,
     "server restarted": RestartServer,
     "server paused": PauseServer,

@@ -123,6 +123,10 @@ class Site:
         """Return the pids of the workers that there are just now."""
         return [pid for pid in descendants(self.server.pid) if "tests.campaign.worker_process" in command_of(pid)]
 
+    def admin(self) -> list[int]:
+        """Return the pid of the admin process, if there is one just now."""
+        return [pid for pid in descendants(self.server.pid) if "server.workers.admin_process" in command_of(pid)]
+
     async def health(self) -> dict[str, Any]:
         """Return what the server says of itself; nothing when it does not."""
         return await asyncio.to_thread(_ask, f"http://{LOOPBACK}:{self.admin_port}/health/ready")

@@ -160,7 +160,16 @@ def test_up_serves_stops_and_comes_up_again_after_kill_9(own_folder: Path) -> No
     with start_up(variables) as up:
         try:
             text = banner_of(up)
-            for word in ("registers", "PostgreSQL", "Valkey", "MQTT", "2000000000015", str(own_folder / "data")):
+            for word in (
+                "registers",
+                "console",
+                "admin create-owner",
+                "PostgreSQL",
+                "Valkey",
+                "MQTT",
+                "2000000000015",
+                str(own_folder / "data"),
+            ):
                 assert word in text
             assert attached(settings).postgres_url is not None
             beside = {name: value for name, value in variables.items() if name.startswith("TILLWIRE_")}

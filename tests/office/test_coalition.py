@@ -42,7 +42,7 @@ async def test_a_partner_comes_in_with_everything_and_its_terminal_signs_on(rig:
         )  # fmt: skip
         rules = (await client.get(f"/v1/networks/{made['network_id']}/rules")).json()
         assert (rules["rules"]["earn_rate_bp"], rules["valid_from_ms"], rules["state"]) == (300, 0, "in_force")
-    known = await rig.ledger.terminal("old-1")
+    known = (await rig.ledger.terminals(["old-1"])).get("old-1")
     assert known is not None
     assert known.permitted == {16, 22}
     store = made["stores"][0]["store_id"]

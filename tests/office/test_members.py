@@ -3,9 +3,11 @@ from typing import Any
 import httpx
 import pytest
 
-from admin_api.members import personal_data
+from admin_api import members
+from admin_api.members import MemberAsked, personal_data
+from admin_api.security.actor import Actor
 from admin_api.security.permissions import Permission
-from tests.rigs.office_rig import OfficeRig
+from tests.rigs.office_rig import EVERYTHING, OfficeRig
 
 ANNA = {
     "given_name": "Annabella",
@@ -97,6 +99,28 @@ async def test_a_wrong_field_is_named_and_its_value_not_told_back(rig: OfficeRig
         ((name, value),) = personal.items()
         assert name in answer.text
         assert value not in answer.text
+
+
+async def test_a_registration_that_died_before_the_cards_came_is_repeated_for_the_same_account(
+    rig: OfficeRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cards = [{"kind": "ean13", "number": rig.numbers[0]}, {"kind": "pan", "number": "9643100000000010"}]
+    asked = MemberAsked.model_validate({"personal": ANNA, "cards": cards, "phone_as_card": True})
+    actor = Actor("user:1", "Anna", EVERYTHING)
+
+    async def died(*_args: object) -> None:
+        raise RuntimeError("the process died here")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(members, "link", died)
+        with pytest.raises(RuntimeError):
+            await members.create(rig.office, actor, asked, b"c" * 16)
+    for _ in range(2):
+        made = await members.create(rig.office, actor, asked, b"c" * 16)
+        assert (made.account_id, made.not_linked) == (rig.cards[0].account, [])
+        assert sorted((card.kind, card.status) for card in made.cards) == [
+            ("ean13", "active"), ("pan", "active"), ("phone", "active"),
+        ]  # fmt: skip
 
 
 async def test_a_change_names_the_version_that_was_seen_and_is_kept_with_what_was_before(rig: OfficeRig) -> None:

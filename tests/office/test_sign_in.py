@@ -11,24 +11,11 @@ from admin_api.office import Office, OfficeLimits
 from admin_api.problem import Problem
 from admin_api.security.permissions import Role
 from admin_api.sign_in import Browser, sign_in
+from tests.rigs.moved_clock import MovedClock
 from tests.rigs.office_rig import CONSOLE_URL, OfficeRig
 from tests.rigs.people import PASSWORD, Person, accepted, invited, session_cookie, signed_in
 
 HERE = Browser("10.0.0.1")
-
-
-class MovedClock:
-    """The real time, moved."""
-
-    def __init__(self, rig: OfficeRig) -> None:
-        self.rig = rig
-        self.ahead_s = 0
-
-    def now_ms(self) -> int:
-        return self.rig.clock.now_ms() + self.ahead_s * 1_000
-
-    def monotonic_s(self) -> float:
-        return self.rig.clock.monotonic_s() + self.ahead_s
 
 
 def changed(rig: OfficeRig, **limits: Any) -> Office:
@@ -36,7 +23,7 @@ def changed(rig: OfficeRig, **limits: Any) -> Office:
     rig.office = replace(
         rig.office,
         limits=replace(OfficeLimits(), **{"sign_in_failed_s": 0.0, "sign_ins_per_minute_max": 1_000, **limits}),
-        clock=MovedClock(rig),
+        clock=MovedClock(rig.clock),
     )
     rig.app = create_app(rig.office)
     return rig.office
@@ -126,19 +113,23 @@ async def test_password_and_code_begin_a_session_with_a_cookie_of_this_host_alon
 
 
 @pytest.mark.parametrize(
-    ("url", "name", "secure"),
+    ("url", "called", "name", "secure"),
     [
-        ("http://127.0.0.1:7480", "tillwire", False),
-        ("http://localhost:7480", "tillwire", False),
-        ("http://tills.example.com", "__Host-tillwire", True),
-        ("", "__Host-tillwire", True),
+        ("http://127.0.0.1:7480", "http://127.0.0.1:7480", "tillwire", False),
+        ("http://localhost:7480", "http://[::1]:7480", "tillwire", False),
+        ("http://localhost:7480", "http://tills.example.com", "__Host-tillwire", True),
+        ("http://tills.example.com", "http://127.0.0.1", "__Host-tillwire", True),
+        ("", "http://127.0.0.1", "__Host-tillwire", True),
     ],
 )
-async def test_cookies_travel_in_clear_on_this_machine_alone(rig: OfficeRig, url: str, name: str, secure: bool) -> None:
+async def test_cookies_travel_in_clear_on_this_machine_alone(
+    rig: OfficeRig, url: str, called: str, name: str, secure: bool
+) -> None:
     person = await invited(rig.office)
     rig.office = replace(rig.office, console_url=url)
     rig.app = create_app(rig.office)
     async with rig.anonymous() as client:
+        client.base_url = called
         answer = await accepted(rig, person, client)
     cookie = answer.headers.get_list("set-cookie")[0]
     assert cookie.startswith(f"{name}=")

@@ -67,7 +67,7 @@ async def test_what_a_terminal_may_do_is_replaced(rig: OfficeRig) -> None:
         answer = await client.patch("/v1/terminals/1", json={"permitted": ["sale", "earn", "sale"]})
         assert answer.json()["permitted"] == ["earn", "sale"]
         await programme_moves_on(rig, version)
-        terminal = await rig.ledger.terminal("till-1")
+        terminal = (await rig.ledger.terminals(["till-1"])).get("till-1")
         assert terminal is not None
         assert terminal.permitted == {Message.EARN, Message.SALE}
         assert (await client.patch("/v1/terminals/1", json={"permitted": ["fly"]})).status_code == 422

@@ -13,7 +13,7 @@ from ledger.operations import Operation as Op
 from ledger.operations import Outcome
 from ledger.states import first_state
 from tests.property.account_draft import Draft
-from tests.property.account_journal import Ask, Id, Verdict
+from tests.property.account_journal import Ask, Id, Terms, Verdict
 from tests.property.account_model import AccountModel
 from tests.property.operators_model import Given, Known, OperatorsModel
 from tests.property.test_decision_model import (
@@ -94,6 +94,10 @@ class OperatorsMachine(DecisionMachine):
 
     @rule(data=st.data())
     def release_by_an_operator(self, data: st.DataObject) -> None:
+        room = self.model.balance(self.now_ms // DAY_MS)[0]
+        if room and not self.model.holds():
+            self.terms = Terms(rate_bp=10_000, holds_max=5)
+            self.decide(self.ask(Op.HOLD, data, points=min(room, 9), partner=data.draw(st.sampled_from([1, 2]))))
         still_open = [hold.id for hold in self.model.holds()]
         target = data.draw(st.sampled_from(still_open)) if still_open else self.some_target(data, [Op.HOLD])
         self.operator(Op.RELEASE, data, target=target)
@@ -151,6 +155,7 @@ class OperatorsMachine(DecisionMachine):
         self.other = self.new_model()
         self.other_state = first_state(self.other.account, self.other.first_cards.items())
         self.other_past, self.other_past_seq = [], 0
+        self.decide(self.ask(Op.EARN, data, amount=data.draw(self.numbers)))
 
     def worth(self, model: AccountModel) -> int:
         """Points less what is owed, when time has done its work."""

@@ -13,7 +13,7 @@ from admin_api.office import Office
 from admin_api.security.actor import Actor
 from admin_api.security.codes import STEP_S, code_at
 from admin_api.security.permissions import Role
-from ledger.registry import sessions
+from ledger.registry import member_tokens, sessions
 from tests.rigs.office_rig import EVERYTHING, OfficeRig
 
 PASSWORD = "a long enough phrase"
@@ -75,3 +75,13 @@ async def session_cookie(rig: OfficeRig, user_id: int) -> str:
         return await sessions.add(
             transaction, user_id, now_ms=now_ms, idle_s=1_800, expires_ms=now_ms + 3_600_000, address="", agent=""
         )
+
+
+async def member_token(rig: OfficeRig) -> str:
+    """Return a token of the member to whom the first card belongs."""
+    now_ms = rig.clock.now_ms()
+    async with rig.registry.writing() as transaction:
+        return await member_tokens.add(
+            transaction, account=rig.cards[0].account, created_by="system", now_ms=now_ms,
+            expires_ms=now_ms + 3_600_000,
+        )  # fmt: skip

@@ -10,7 +10,7 @@ from protocol.scram import AuthenticationFailed, ClientExchange, Credentials, Se
 
 async def signs_on(ledger: Ledger, code: str, secret: str) -> bool:
     """Return whether a terminal gets in with this secret."""
-    terminal = await ledger.terminal(code)
+    terminal = (await ledger.terminals([code])).get(code)
     if terminal is None or not terminal.active:
         return False
     known = Credentials(terminal.salt, terminal.iterations, terminal.stored_key, terminal.server_key)

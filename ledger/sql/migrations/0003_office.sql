@@ -6,6 +6,7 @@ ALTER TABLE network ADD COLUMN active boolean NOT NULL DEFAULT true;
 ALTER TABLE store ADD COLUMN active boolean NOT NULL DEFAULT true;
 -- A revoked terminal never comes back: its keys are gone.
 ALTER TABLE terminal ADD COLUMN revoked_ms bigint;
+CREATE INDEX terminal_store ON terminal (store_id);
 CREATE TRIGGER store_changed AFTER UPDATE OR DELETE ON store FOR EACH STATEMENT EXECUTE FUNCTION programme_changed();
 
 -- Every set of rules that was ever saved. The table `rules` holds those of them that are, were or will be in force.

@@ -1,12 +1,17 @@
 -- Tokens of members, with which the site or the app of a chain shows one member his own account. All times in ms since 1970.
 
 -- name: by_hash
--- $1 SHA-256 of the token, $2 now. Returns the account of a token that is in force.
-SELECT account_id FROM office.member_token WHERE hash = $1 AND expires_ms > $2
+-- $1 SHA-256 of the token, $2 now. Returns the account of a token that is in force. With the member's erasure, or the account's merging into another
+-- one, it is in force no longer.
+SELECT account_id FROM office.member_token t WHERE hash = $1 AND expires_ms > $2
+    AND NOT EXISTS (SELECT FROM personal.member m WHERE m.account_id = t.account_id AND m.erased_ms IS NOT NULL)
+    AND NOT EXISTS (SELECT FROM office.merge g WHERE g.source = t.account_id AND g.state IN ('out', 'done'))
 
--- name: account_exists
--- $1 account.
-SELECT EXISTS (SELECT FROM account WHERE account_id = $1)
+-- name: account
+-- $1 account. Returns a row if there is such an account: whether it still has a member, or might.
+SELECT NOT EXISTS (SELECT FROM personal.member m WHERE m.account_id = a.account_id AND m.erased_ms IS NOT NULL)
+    AND NOT EXISTS (SELECT FROM office.merge g WHERE g.source = a.account_id AND g.state IN ('out', 'done')) AS live
+FROM account a WHERE a.account_id = $1
 
 -- name: add
 -- $1 hash, $2 account, $3 actor, $4 now, $5 end.

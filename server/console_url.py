@@ -1,0 +1,28 @@
+"""Where people reach the console."""
+
+from __future__ import annotations
+
+import ipaddress
+
+from server.settings import Settings
+
+
+def console_url(settings: Settings, port: int | None = None) -> str:
+    """Return `admin_url`, or what follows from address and port: good enough for whoever sits at this machine.
+
+    `port` is the one that is bound, where the setting says that any may be.
+    """
+    if settings.admin_url is not None:
+        return settings.admin_url.rstrip("/")
+    scheme = "http" if settings.admin_tls_cert_file is None else "https"
+    return f"{scheme}://{_reachable(settings.admin_host)}:{port or settings.admin_port}"
+
+
+def _reachable(host: str) -> str:
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host
+    if address.is_unspecified:
+        return "localhost"
+    return f"[{address}]" if isinstance(address, ipaddress.IPv6Address) else str(address)

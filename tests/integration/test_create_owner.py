@@ -1,0 +1,58 @@
+"""`tillwire admin create-owner`: the only way in while there is no way in."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+
+import asyncpg
+import pytest
+
+from ledger.journal import migrate
+
+
+def run(postgres_url: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    environment = {**os.environ, "TILLWIRE_POSTGRES_URL": postgres_url, "TILLWIRE_ADMIN_URL": "https://t.example.com/"}
+    command = [sys.executable, "-m", "server.cli", "admin", "create-owner", *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+
+
+async def execute(postgres_url: str, statement: str) -> None:
+    connection = await asyncpg.connect(postgres_url)
+    await connection.execute(statement)
+    await connection.close()
+
+
+@pytest.fixture
+def migrated_url(postgres_url: str) -> str:
+    asyncio.run(migrate.run(postgres_url))
+    return postgres_url
+
+
+def test_it_prints_a_link_until_an_owner_can_sign_in(migrated_url: str) -> None:
+    anna = ("--email", "anna@example.com", "--name", "Anna")
+    first, again = run(migrated_url, *anna), run(migrated_url, *anna, "--json")
+    assert first.stdout.startswith("https://t.example.com/invitation/twi_"), first.stderr
+    assert json.loads(again.stdout)["link"] not in first.stdout
+    asyncio.run(execute(migrated_url, "UPDATE office.console_user SET password_hash = 'x'"))
+    refused = run(migrated_url, *anna)
+    assert (refused.returncode != 0, refused.stdout) == (True, "")
+    assert "--another" in refused.stderr
+    assert run(migrated_url, "--email", "b@example.com", "--name", "Boris", "--another").returncode == 0
+
+
+def test_it_makes_no_owner_of_somebody_else(migrated_url: str) -> None:
+    statement = (
+        "INSERT INTO office.console_user (email, name, role, created_ms) VALUES ('e@example.com', 'Eva', 'auditor', 0)"
+    )
+    asyncio.run(execute(migrated_url, statement))
+    refused = run(migrated_url, "--email", "E@example.com", "--name", "Eva", "--another")
+    assert (refused.returncode != 0, refused.stdout) == (True, "")
+    assert "no owner" in refused.stderr
+
+
+@pytest.mark.parametrize("wrong", [("--email", "anna", "--name", "A"), ("--email", "a@b.c", "--name", " ")])
+def test_nonsense_is_one_sentence(migrated_url: str, wrong: tuple[str, ...]) -> None:
+    refused = run(migrated_url, *wrong)
+    assert (refused.returncode != 0, len(refused.stderr.strip().splitlines())) == (True, 1)
