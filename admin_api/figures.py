@@ -38,8 +38,8 @@ _NOISE: dict[str, Noise] = {
     "average_receipt": Noise(least=100),
     "p50_ms": Noise(least=1.0),
     "p99_ms": Noise(least=5.0),
-    "queue": Noise(least=50.0),
-    "lag_ms": Noise(least=100.0),
+    "queue": Noise(least=20.0),
+    "lag_ms": Noise(least=20.0),
 }
 
 

@@ -36,6 +36,7 @@ _MS_PER_MINUTE = 60_000
 #: Thinning takes so many steps at a time, and then lets others work.
 _THIN_STEPS_MAX = 24
 _FLOW = "flow"
+_BY_MINUTE = ("tally", "network_tally", "flow", "network_flow")
 
 _log = structlog.get_logger(subject="figures")
 
@@ -46,6 +47,7 @@ class Gathering:
     def __init__(self, office: Office) -> None:
         self._office = office
         self._before: Scrape | None = None
+        self._step_minutes = STEP_MINUTES
 
     async def run(self) -> None:
         """Work until cancelled; PostgreSQL away is waited for."""
@@ -66,22 +68,34 @@ class Gathering:
 
     async def roll_up(self) -> None:
         """Compute the minutes that are not closed yet, all that is missing included."""
-        while not await self._roll_up_step():
-            pass
+        try:
+            begin = await self._roll_up_step(None)
+            while begin is not None:
+                begin = await self._roll_up_step(begin)
+                self._step_minutes = min(STEP_MINUTES, self._step_minutes * 2)
+        except JournalDown:
+            # Perhaps it was too much at once.
+            self._step_minutes = max(1, self._step_minutes // 4)
+            raise
 
-    async def _roll_up_step(self) -> bool:
-        """Compute some minutes and remember that; return whether the last one is this minute's."""
+    async def _roll_up_step(self, begin: int | None) -> int | None:
+        """Compute some minutes and remember that; return with which one to go on, None after this minute's.
+
+        Without a beginning, that is the first minute that is not closed.
+        """
         minute = self._office.clock.now_ms() // _MS_PER_MINUTE
         async with self._office.registry.writing() as transaction:
-            begin = await figures.mark(transaction, _FLOW)
+            if begin is None:
+                begin = await figures.mark(transaction, _FLOW)
             if begin is None:
                 first = await figures.first_minute(transaction)
                 begin = minute if first is None else max(first, minute - BACK_MINUTES_MAX)
-            end = min(begin + STEP_MINUTES, minute + 1)
+            end = min(begin + self._step_minutes, minute + 1)
             await figures.roll_up(transaction, begin, end)
-            # A clock that was set back must not make closed minutes open again for ever.
-            await figures.set_mark(transaction, _FLOW, max(begin, min(end, minute - CLOSED_AFTER_MINUTES)))
-        return end > minute - CLOSED_AFTER_MINUTES
+            closed = min(end, minute - CLOSED_AFTER_MINUTES)
+            # A mark never goes back, so a clock that was set back does not make closed minutes open again.
+            await figures.set_mark(transaction, _FLOW, closed)
+        return end if end <= minute else None
 
     async def stand(self) -> None:
         """Add up all accounts and cards; with ten million accounts that takes seconds."""
@@ -92,8 +106,8 @@ class Gathering:
         """Make hours of the minutes, and five minutes of the samples, that are older than eight days."""
         now_ms = self._office.clock.now_ms()
         minute = now_ms // _MS_PER_MINUTE
-        await self._thin("tally", _HOUR_MINUTES, minute - KEEP_MINUTES)
-        await self._thin(_FLOW, _HOUR_MINUTES, minute - KEEP_MINUTES)
+        for what in _BY_MINUTE:
+            await self._thin(what, _HOUR_MINUTES, minute - KEEP_MINUTES)
         await self._thin("sample", _FIVE_MINUTES_MS, now_ms - KEEP_SAMPLES_MS)
 
     async def _thin(self, what: str, step: int, limit: int) -> None:
@@ -105,7 +119,7 @@ class Gathering:
                 if begin is None:
                     return
                 begin -= begin % step
-                if what == _FLOW:
+                if what.endswith(_FLOW):
                     # What is still to be rolled up must not be thinned under way.
                     limit = min(limit, await figures.mark(transaction, _FLOW) or 0)
                 if begin + step > limit:

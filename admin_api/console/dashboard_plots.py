@@ -25,12 +25,13 @@ def dashboard_plots(words: Words, offset_ms: int, answer: Mapping[str, Any]) -> 
         make.lines("approvals", ["approvals"]),
         make.declines(),
         make.lines("points", ["issued", "spent", "expired"]),
-        make.lines("outstanding", ["outstanding"], zero=False),
+        make.lines("outstanding", ["outstanding"], zero=False, joined=True),
         make.lines("receipts", ["receipts"]),
         make.lines("average_receipt", ["average_receipt"], zero=False),
         make.lines("lag_ms", ["lag_ms"]),
         make.lines("queue", ["queue"]),
-        make.lines("cards_issued", ["cards_issued"], zero=False),
+        make.lines("connections", ["connections"]),
+        make.lines("cards_issued", ["cards_issued"], zero=False, joined=True),
     ]
     return [plot for plot in made if plot is not None]
 
@@ -42,7 +43,7 @@ class _Making:
         self._currency: str | None = answer["currency"]
         self._series: Sequence[Mapping[str, Any]] = answer["series"]
 
-    def lines(self, name: str, names: Sequence[str], *, zero: bool = True) -> Plot | None:
+    def lines(self, name: str, names: Sequence[str], *, zero: bool = True, joined: bool = False) -> Plot | None:
         """Return a plot of lines; the band and the marks are those of the first."""
         found = [one for wanted in names for one in self._series if one["name"] == wanted]
         if not found:
@@ -56,7 +57,7 @@ class _Making:
             for number, one in enumerate(found)
         ]
         notes = self._notes(first) if len(found) == 1 or name == "latency" else ()
-        return self._plot(name, first, lines, write, notes=notes, zero=zero)
+        return self._plot(name, first, lines, write, notes=notes, zero=zero, joined=joined)
 
     def declines(self) -> Plot | None:
         """Return the bars of declines by code, the most frequent first; marks are those of all declines."""
@@ -65,7 +66,7 @@ class _Making:
         if whole is None:
             return None
         codes.sort(key=lambda one: -sum(value or 0 for value in one["values"]))
-        shown = [Line(self._words.outcome(one["code"]), one["values"]) for one in codes[:_CODES_MAX]]
+        shown = [Line(self._words.reason(one["code"]), one["values"]) for one in codes[:_CODES_MAX]]
         rest = codes[_CODES_MAX:]
         if rest:
             sums = [sum(one["values"][i] or 0 for one in rest) for i in range(len(whole["values"]))]
@@ -77,12 +78,13 @@ class _Making:
 
     def _plot(
         self, name: str, one: Mapping[str, Any], lines: list[Line], write: Writer, *, notes: Sequence[str], zero: bool,
-        stacked: bool = False,
+        stacked: bool = False, joined: bool = False,
     ) -> Plot:  # fmt: skip
         words = self._words
         return Plot(
             name, words.t(f"plot.{name}"), one["from_ms"], one["step_ms"], lines, write, self._axis_writer(one["unit"]),
-            self._moment_writer(one["step_ms"]), self._tick, self._offset_ms, stacked, zero, notes,
+            self._moment_writer(one["step_ms"]), self._tick, self._offset_ms, stacked, zero, joined,
+            {"ms": words.t("unit.ms", value="").strip(), "amount": self._currency or ""}.get(one["unit"], ""), notes,
             words.t(f"plot.basis_{one['basis']}") if one["basis"] else "",
         )  # fmt: skip
 
@@ -107,7 +109,7 @@ class _Making:
         return [*notes, self._words.plural("plot.more_marks", more)] if more > 0 else notes
 
     def _told(self, one: Mapping[str, Any], mark: Mapping[str, Any]) -> str:
-        write, moment = self._writer(one["unit"]), self._moment_writer(one["step_ms"])
+        write, moment = self._writer(one["unit"]), self._moment_writer(max(one["step_ms"], _MINUTE_MS))
         return self._words.t(
             f"plot.{mark['side']}",
             from_time=moment(mark["from_ms"]),
@@ -127,10 +129,10 @@ class _Making:
             return lambda value: words.t("unit.ms", value=words.measure(value))
         return words.measure if unit == "per_s" else words.number
 
-    def _axis_writer(self, unit: str) -> Writer:
+    def _axis_writer(self, unit: str) -> Callable[[float, float], str]:
         words = self._words
         if unit in ("points", "amount"):
-            return lambda value: words.compact(value / _POINTS_MINOR)
+            return lambda value, gap: words.compact(value / _POINTS_MINOR, gap / _POINTS_MINOR)
         return words.compact
 
     def _moment_writer(self, step_ms: int) -> Callable[[int], str]:

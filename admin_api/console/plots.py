@@ -15,9 +15,14 @@ from markupsafe import Markup
 from admin_api.bands import Value
 
 WIDTH, HEIGHT = 520, 200
-_LEFT, _RIGHT, _TOP, _BOTTOM = 50, 8, 10, 24
+_RIGHT, _TOP, _BOTTOM = 8, 10, 24
+#: How wide a character of a label is on a phone, where labels are largest.
+_CHARACTER = 8.8
+_LEFT_MIN = 40
 _Y_TICKS = 4
-_X_TICKS_MAX = 6
+_X_TICKS_MAX = 7
+#: A band far above all values must not flatten them: the axis ends at so many times the highest.
+_BAND_SHOWN = 1.5
 _MINUTE_MS = 60_000
 _TICKS_MS = tuple(_MINUTE_MS * m for m in (1, 2, 5, 10, 15, 30, 60, 120, 180, 360, 720, 1_440, 2_880, 7_200, 10_080))
 #: Bars leave this share of their step free.
@@ -46,8 +51,8 @@ class Line:
 class Plot:
     """Lines, or bars on top of each other, over the same steps. `offset_ms` is how far local time is ahead of UTC.
 
-    `write` puts a value into words, `write_axis` shortly; `write_moment` a moment, `write_tick` one at ticks so far
-    apart (both in ms).
+    `write` puts a value into words, `write_axis` one of ticks so far apart; `write_moment` a moment, `write_tick` one
+    of ticks so far apart (both in ms).
     """
 
     name: str
@@ -56,13 +61,16 @@ class Plot:
     step_ms: int
     lines: Sequence[Line]
     write: Writer
-    write_axis: Writer
+    write_axis: Callable[[float, float], str]
     write_moment: Callable[[int], str]
     write_tick: Callable[[int, int], str]
     offset_ms: int = 0
     stacked: bool = False
     #: Whether the axis begins at nought.
     zero: bool = True
+    #: Whether values that are only known now and then are joined.
+    joined: bool = False
+    unit: str = ""
     #: What stands below it in words.
     notes: Sequence[str] = ()
     basis: str = ""
@@ -102,7 +110,7 @@ def nice_step(span: float, ticks: int) -> float:
 
 def nice_ticks(low: float, high: float) -> list[float]:
     """Return round values from below or at `low` to above or at `high`, at least two."""
-    step = nice_step(high - low, _Y_TICKS) if high > low else max(1.0, abs(high))
+    step = nice_step(high - low, _Y_TICKS) if high > low else 1.0
     first = math.floor(low / step)
     last = max(math.ceil(high / step), first + 1)
     return [round(i * step, 9) for i in range(first, last + 1)]
@@ -122,6 +130,9 @@ class _Drawing:
         self._plot = plot
         self._ticks = nice_ticks(*self._extent())
         self._low, self._high = self._ticks[0], self._ticks[-1]
+        gap = self._ticks[1] - self._ticks[0]
+        self._labels = [plot.write_axis(tick, gap) for tick in self._ticks]
+        self._left = max(_LEFT_MIN, round(10 + _CHARACTER * max(map(len, self._labels))))
 
     def svg(self) -> Markup:
         """Return the picture."""
@@ -135,26 +146,24 @@ class _Drawing:
         if plot.stacked:
             sums = (sum(line.values[i] or 0 for line in plot.lines) for i in range(plot.steps))
             return 0, max(sums, default=0)
-        shown = [
-            value
-            for line in plot.lines
-            for values in (line.values, line.low or (), line.high or ())
-            for value in values
-            if value is not None
-        ]
-        return 0 if plot.zero else min(shown, default=0), max(shown, default=0)
+        shown = [value for line in plot.lines for value in line.values if value is not None]
+        usual = [value for line in plot.lines for value in (*(line.low or ()), *(line.high or ())) if value is not None]
+        highest = max(shown, default=0)
+        high = max(highest, min(max(usual, default=0), highest * _BAND_SHOWN or 1))
+        return 0 if plot.zero else min((*shown, *usual), default=0), high
 
     def _x(self, index: float) -> float:
-        return round(_LEFT + (WIDTH - _LEFT - _RIGHT) * index / max(1, self._plot.steps), 1)
+        return round(self._left + (WIDTH - self._left - _RIGHT) * index / max(1, self._plot.steps), 1)
 
     def _y(self, value: float) -> float:
-        return round(_TOP + (HEIGHT - _TOP - _BOTTOM) * (1 - (value - self._low) / (self._high - self._low)), 1)
+        share = (value - self._low) / (self._high - self._low)
+        return round(_TOP + (HEIGHT - _TOP - _BOTTOM) * (1 - min(1.0, max(0.0, share))), 1)
 
     def _y_axis(self) -> Iterator[Markup]:
         rule = Markup('<line class="rule" x1="{}" x2="{}" y1="{}" y2="{}"/><text class="y" x="{}" y="{}">{}</text>')
-        for tick in self._ticks:
+        for tick, label in zip(self._ticks, self._labels, strict=True):
             y = self._y(tick)
-            yield rule.format(_LEFT, WIDTH - _RIGHT, y, y, _LEFT - 6, y + 4, self._plot.write_axis(tick))
+            yield rule.format(self._left, WIDTH - _RIGHT, y, y, self._left - 6, y + 4, label)
 
     def _x_axis(self) -> Iterator[Markup]:
         plot = self._plot
@@ -181,7 +190,7 @@ class _Drawing:
         pen_down = False
         for i, value in enumerate(values):
             if value is None:
-                pen_down = False
+                pen_down = pen_down and self._plot.joined
                 continue
             yield f"{'L' if pen_down else 'M'}{self._x(i + 0.5)} {self._y(value)}"
             alone = not pen_down and (i + 1 == len(values) or values[i + 1] is None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import tomllib
 from collections.abc import Mapping
@@ -86,6 +87,10 @@ class Words:
         key = f"outcome.{name.lower()}"
         return self.t(key) if self.known(key) else name.lower().replace("_", " ")
 
+    def reason(self, name: str) -> str:
+        """Return why something was declined, where it is plain that it was."""
+        return self.outcome(name).partition(": ")[2] or self.outcome(name)
+
     def operation(self, name: str) -> str:
         """Return an operation in plain words."""
         key = f"operation.{name.lower()}"
@@ -100,11 +105,13 @@ class Words:
         """Write something measured: whole numbers when large, one or two digits behind the point when small."""
         return self.number(value, 0 if abs(value) >= _MANY else 1 if abs(value) >= _FEW else 2)
 
-    def compact(self, value: float) -> str:
-        """Write a number short, for the axis of a plot."""
-        if abs(value) < _LARGE:
-            return self.measure(value)
-        return format_compact_decimal(value, locale=self.locale, fraction_digits=1 if value % 1_000 else 0)
+    def compact(self, value: float, gap: float) -> str:
+        """Write a number short, for an axis on which the next one is so far away: as fine as it takes to differ."""
+        unit = 1_000 ** (math.floor(math.log10(abs(value))) // 3) if value else 1
+        digits = math.ceil(math.log10(unit / gap) - 1e-9)
+        if abs(value) < _LARGE or digits > 1:
+            return self.number(value, max(0, -math.floor(math.log10(gap))))
+        return format_compact_decimal(value, locale=self.locale, fraction_digits=max(0, digits))
 
     def percent(self, share: float, digits: int = 1) -> str:
         """Write a share of 1 as per cent."""

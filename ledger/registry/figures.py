@@ -18,6 +18,9 @@ from ledger.registry.statements import statements
 RECEIPTS = (int(Operation.EARN), int(Operation.SALE))
 
 
+_ROLL_UP_S = 30
+
+
 class TallyRow(NamedTuple):
     """Answers of one minute, store, operation and outcome."""
 
@@ -75,7 +78,8 @@ async def first_minute(transaction: Transaction) -> int | None:
 
 async def roll_up(transaction: Transaction, from_minute: int, to_minute: int) -> None:
     """Compute the flow of these minutes from the journal, again if it is there; `to_minute` does not belong to them."""
-    await transaction.execute(_sql("roll_up"), from_minute, to_minute, RECEIPTS)
+    await transaction.execute(_sql("roll_up"), from_minute, to_minute, RECEIPTS, timeout=_ROLL_UP_S)
+    await transaction.execute(_sql("roll_up_networks"), from_minute, to_minute)
 
 
 async def add_sample(transaction: Transaction, at_ms: int, figures: Mapping[str, float]) -> None:
@@ -106,13 +110,13 @@ async def last_standing(transaction: Transaction) -> Row | None:
 
 
 async def oldest(transaction: Transaction, what: str) -> int | None:
-    """Return where the rows of `tally`, `flow` (a minute) or `sample` (a ms) begin; None without any."""
+    """Return the minute at which a table of tallies or flows begins, the ms at which `sample` does; None if empty."""
     found: int | None = await transaction.fetchval(_sql(f"oldest_{what}"))
     return found
 
 
 async def thin(transaction: Transaction, what: str, beginning: int) -> None:
-    """Make one row of an hour's rows (`tally`, `flow`), or of five minutes' (`sample`), per what they are about.
+    """Make one row of an hour's rows (of five minutes' of `sample`) per what they are about.
 
     `beginning` is a minute, of samples a millisecond. Done again it changes nothing.
     """
@@ -121,12 +125,12 @@ async def thin(transaction: Transaction, what: str, beginning: int) -> None:
 
 async def tallies(transaction: Transaction, spans: Spans, step: int, offset: int, scope: Scope) -> list[Row]:
     """Return answers as (step, outcome, count); steps are minutes, `offset` says where the grid of steps lies."""
-    return list(await transaction.fetch(_sql("tallies"), *spans, step, offset, *scope))
+    return await _of_scope(transaction, "tallies", spans, step, offset, scope)
 
 
 async def flows(transaction: Transaction, spans: Spans, step: int, offset: int, scope: Scope) -> list[Row]:
     """Return what the journal says as (step, issued, spent, expired, receipts, amount, activated)."""
-    return list(await transaction.fetch(_sql("flows"), *spans, step, offset, *scope))
+    return await _of_scope(transaction, "flows", spans, step, offset, scope)
 
 
 async def samples(transaction: Transaction, spans_ms: Spans, step_ms: int, offset_ms: int) -> list[Row]:
@@ -153,6 +157,13 @@ async def beginnings(transaction: Transaction) -> Row:
     """Return what is there already: partners, stores, terminals, cards, entries (each true or false)."""
     row: Any = await transaction.fetchrow(_sql("beginnings"))
     return dict(row)
+
+
+async def _of_scope(
+    transaction: Transaction, what: str, spans: Spans, step: int, offset: int, scope: Scope
+) -> list[Row]:
+    name, more = (f"{what}_of_networks", scope[:2]) if scope.store_id is None else (f"{what}_of_store", scope)
+    return list(await transaction.fetch(_sql(name), *spans, step, offset, *more))
 
 
 def _sql(name: str) -> str:

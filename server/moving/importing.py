@@ -8,7 +8,7 @@ import os
 import time
 import zlib
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, ProcessPoolExecutor, wait
 from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass, field
 from multiprocessing import get_context
@@ -95,6 +95,8 @@ def run(wanted: Wanted, prepared: Prepared, postgres_url: str, secrets: Secrets,
         raise OperatorError(
             "a server began to own the accounts while they were changed: run the import again, it goes on where it was"
         ) from None
+    except BrokenExecutor:
+        raise OperatorError("a process of the import was killed: run it again, it goes on where it was") from None
     except (JournalDown, Overtaken) as error:
         raise OperatorError(f"the import stopped and can be run again, it goes on where it was: {error}") from None
     prepared.report.elapsed_s = round(time.monotonic() - began_s, 3)

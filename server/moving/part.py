@@ -346,7 +346,7 @@ async def _open_lots(
     for account in people.new:
         heads[account] = Head(0, 0, State(account).packed())
     for row, account in sorted(wanted, key=lambda one: (one[1], *_soonest(one[0]))):
-        others = set(opened.get((account, row.expiry_day), ())) - own_ids
+        others = [one for one in opened.get((account, row.expiry_day), ()) if one not in own_ids]
         if others and not row.lot:
             reason = "has an opening balance of this last day already, told of under another id, card or first day"
             done.bad.append((row, BadRow("external_id", reason, conflict=True)))

@@ -94,21 +94,40 @@ def _text_rows(file: Path, encoding: str, delimiter: str) -> Iterator[RawRow]:
     csv.field_size_limit(_CELL_CHARACTERS_MAX)
     # Bytes that are none of this encoding stay recognisable, so that one bad row does not end the rest.
     with _open_text(file, encoding) as stream:
-        reader = csv.reader(stream, delimiter=delimiter)
+        taken: list[str] = []
+        reader = csv.reader(_noted(stream, taken), delimiter=delimiter)
+        line, width = 1, 0
         while True:
-            line = reader.line_num + 1
+            taken.clear()
             try:
-                cells = next(reader)
+                cells, fault = next(reader), ""
             except StopIteration:
                 return
             except csv.Error as error:
-                yield RawRow(line, [], f"cannot be read: {error}")
-                continue
+                cells, fault = [], f"cannot be read: {error}"
             except UnicodeError as error:
                 yield RawRow(line, [], f"cannot be read: {error}")
                 return
-            fault = "" if all(map(_is_text, cells)) else "has bytes that are not of the file's encoding"
-            yield RawRow(line, cells, fault)
+            lines = [next(csv.reader([text], delimiter=delimiter), []) for text in taken] if len(taken) > 1 else []
+            width = width or (len(cells) if any(cells) else 0)
+            if lines and (fault or len(cells) != width or any(len(row) == width for row in lines[1:])):
+                # A quotation mark that nobody closed must not swallow the rows below it.
+                yield RawRow(line, lines[0], "has a quotation mark that is not closed")
+                for number, row in enumerate(lines[1:], start=line + 1):
+                    yield RawRow(number, row, _foreign(row))
+            else:
+                yield RawRow(line, cells, fault or _foreign(cells))
+            line += len(taken)
+
+
+def _noted(stream: TextIO, taken: list[str]) -> Iterator[str]:
+    for text in stream:
+        taken.append(text)
+        yield text
+
+
+def _foreign(cells: Sequence[str]) -> str:
+    return "" if all(map(_is_text, cells)) else "has bytes that are not of the file's encoding"
 
 
 def _open_text(file: Path, encoding: str) -> TextIO:

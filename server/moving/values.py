@@ -22,6 +22,7 @@ _DIGITS_EXACT_MAX = 15
 _ISO = re.compile(r"(\d{4})-(\d{1,2})-(\d{1,2})(?:[ T]\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?Z?)?")
 _DOTTED = re.compile(r"(\d{1,2})\.(\d{1,2})\.(\d{4})(?: \d{1,2}:\d{2}(?::\d{2})?)?")
 _SCIENTIFIC = re.compile(r"([1-9])(?:[.,](\d+))?[eE]\+?(\d{1,2})")
+_POWER = re.compile(r"[-+]?[\d.,]+[eE][-+]?\d+")
 _SPACES = re.compile(r"[\s\u00a0\u2009\u202f']")
 _SEPARATORS = re.compile(r"[\s().\-/\u00a0\u2010-\u2015]+")
 _KINDS = {
@@ -185,7 +186,7 @@ def points(cell: Cell, form: Format) -> int:
     text = format(cell, ".15g") if isinstance(cell, float) else as_text(cell)
     if isinstance(cell, (float, int)):
         form = Format(points=form.points, decimal_comma=False)
-    if "e" in text.casefold():
+    if _POWER.fullmatch(text):
         raise BadValue("is written as a power of ten: not all of its digits are there")
     number = _minor(_SPACES.sub("", text), form.decimal_comma, 2 if form.points == "points" else 0)
     if number > POINTS_MAX:

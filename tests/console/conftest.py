@@ -74,6 +74,7 @@ class Site:
         )
         try:
             await context.add_init_script(_TELL_VIOLATIONS)
+            await context.add_cookies([{"name": "tillwire-language", "value": language, "url": self.url}])
             if role is not None:
                 await self._sign_in(context, role, partner_id)
             context.set_default_timeout(15_000)

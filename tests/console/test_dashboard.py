@@ -19,8 +19,8 @@ async def test_the_dashboard_shows_every_plot_of_each_period(chain: Site, period
     async with chain.page() as page:
         await chain.see(page, f"/?period={period}", f"dashboard-{period}")
         titles = await page.locator(".plot-card h2").all_inner_texts()
-        assert titles[:4] == ["Answers per second", "Time to answer", "Approvals", "Declines by reason"]
-        assert len(titles) == 11
+        assert titles[:4] == ["Answers per second", "Time to answer, ms", "Approvals", "Declines by reason"]
+        assert len(titles) == 12
         await expect(page.locator(".tile")).to_have_count(8)
         await expect(page.locator(".segments a[aria-current]")).to_have_attribute("href", f"/?period={period}")
 
@@ -83,7 +83,7 @@ async def test_a_network_and_a_store_can_be_chosen(chain: Site) -> None:
         await chain.shot(page, "dashboard-store")
         titles = await page.locator(".plot-card h2").all_inner_texts()
         assert "Receipts" in titles
-        assert "Journal lag" not in titles, "that is not a store's"
+        assert "Journal lag, ms" not in titles, "that is not a store's"
 
 
 async def test_a_partner_sees_own_networks_only(chain: Site) -> None:

@@ -88,6 +88,7 @@ async def test_language_and_colours_are_chosen_and_kept(site: Site) -> None:
         assert page.url == f"{site.url}/operations"
         await page.locator(".menu summary").click()
         await site.shot(page, "operations-phone-dark-ru")
+        assert await page.evaluate("document.documentElement.scrollWidth") <= 360, "nothing sticks out to the side"
 
 
 async def test_keys_move_through_the_console(site: Site) -> None:

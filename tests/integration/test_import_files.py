@@ -80,9 +80,11 @@ def test_files_meet_in_one_account_whatever_their_order_and_once(rig: MovingRig,
     verified = rig.verify()
     assert (verified.accounts, verified.balance) == (4, 2_175)
 
-    (row,) = rig.rows("SELECT account_id FROM card WHERE masked = 'phone:+************11' OR masked LIKE 'phone:%'")
+    (row,) = rig.rows("SELECT account_id FROM card WHERE masked LIKE 'phone:%'")
     account = row["account_id"]
     assert rig.value("SELECT count(*) FROM card WHERE account_id = $1", account) == 2
+    assert not rig.value("SELECT count(*) FROM card WHERE masked = '' OR kind = 0")
+    assert [row["status"] for row in rig.rows("SELECT status FROM card ORDER BY status")][-1] == 2
     lots = rig.lots()[account]
     soon, later = SOON.toordinal() - EPOCH_DAY, LATER.toordinal() - EPOCH_DAY
     assert [(until, free) for _, until, free, _ in lots] == [(soon, 125), (later, 1_050), (0, 300)]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from protocol.codes import Outcome
 from tests.conftest import SMALL
-from tests.measurements import engine_statistics, hot_card, recovery
+from tests.measurements import engine_statistics, hot_card, moving_in, recovery
 from tests.measurements.allocation_counter import AllocationCounter
 from tests.measurements.hot_card import POINT
 from tests.measurements.lean_register import Tally
@@ -78,3 +78,9 @@ def test_the_engines_tell_of_every_commit_and_every_call(own_folder: Path) -> No
     assert "ModifyTable Insert entry CTE journaled" in [part["part"] for part in found["plans"]]
     assert found["commands"]["evalsha"]["calls"] >= commit["calls"]
     assert found["evalsha_latency_us"]
+
+
+def test_a_small_chain_moves_in_and_its_totals_agree(own_folder: Path) -> None:
+    found = moving_in.measure(own_folder, 50, again=True)
+    assert found["faults"] == []
+    assert found.keys() >= {"members", "cards", "balances", "balances_again", "total_s"}

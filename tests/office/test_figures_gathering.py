@@ -11,6 +11,7 @@ from admin_api.gathering import CLOSED_AFTER_MINUTES, STEP_MINUTES, Gathering
 from ledger.journal.postgres import Postgres
 from ledger.journal.writer import JournalDown
 from ledger.operations import Operation, Outcome
+from ledger.registry import figures
 from server.observation.metrics import Metrics
 from server.observation.tallies import Tallies
 from tests.rigs.office_rig import OfficeRig
@@ -157,6 +158,39 @@ async def test_the_roll_up_catches_up_in_steps_after_a_pause(rig: OfficeRig) -> 
     async with database(rig) as db:
         mark = await db.fetchval("SELECT until FROM office.gathered WHERE what = 'flow'")
     assert mark == clock.ms // MINUTE_MS - CLOSED_AFTER_MINUTES
+
+
+async def test_a_step_that_takes_too_long_is_tried_smaller_and_the_end_is_reached(
+    rig: OfficeRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await adjust(rig, 1_000)
+    work = gathering(rig, Clock(rig.clock.now_ms() + 20 * MINUTE_MS))
+    roll_up = figures.roll_up
+
+    async def slow(transaction: Any, begin: int, end: int) -> None:
+        if end - begin > 2:
+            raise JournalDown("too long")
+        await roll_up(transaction, begin, end)
+
+    monkeypatch.setattr(figures, "roll_up", slow)
+    for _ in range(30):
+        try:
+            await work.roll_up()
+            break
+        except JournalDown:
+            continue
+    assert sum(row[2] for row in await flow(rig)) == 1
+
+
+async def test_a_network_has_the_sum_of_its_stores(rig: OfficeRig) -> None:
+    async with database(rig) as db:
+        await db.execute("INSERT INTO store (network_id, name) VALUES (1, 'Second')")
+        metrics, clock = Metrics(), Clock(EARLY * MINUTE_MS + 5_000)
+        tallies = Tallies(metrics, Postgres(rig.postgres_url), clock)
+        for store_id in (1, 2, 2):
+            answered(metrics, store_id, Outcome.APPROVED)
+        await tallies.finish()
+        assert await db.fetch("SELECT network_id, outcome, count FROM office.network_tally") == [(1, 0, 3)]
 
 
 async def test_thinning_keeps_every_sum_and_may_be_done_again(rig: OfficeRig) -> None:

@@ -35,13 +35,13 @@ async def fill(db: Any, now_ms: int, days: int, *, stores: dict[int, tuple[int, 
     for minute in range(last - days * 1_440, last + 1):
         trouble = trouble_ms and last - trouble_ms // MINUTE_MS <= minute < last - trouble_ms // MINUTE_MS + 40
         for store_id, (network_id, share) in stores.items():
-            sales = round(220 * share * load_at(minute % 1_440) * chance.uniform(0.85, 1.15))
+            sales = round(2_200 * share * load_at(minute % 1_440) * chance.uniform(0.85, 1.15))
             redeems = round(sales * 0.25)
             for op, count in ((Operation.SALE, sales), (Operation.REDEEM, redeems)):
                 tally.append((minute, store_id, int(op), int(Outcome.APPROVED), count))
                 flow.append((
                     minute, store_id, network_id, int(op), count, sales if op == Operation.SALE else 0,
-                    sales * chance.randint(1_800, 2_600) if op == Operation.SALE else 0, 0,
+                    sum(chance.choices((1_900, 2_400, 3_600), k=3)) * sales // 3 if op == Operation.SALE else 0, 0,
                     redeems * 450 if op == Operation.REDEEM else 0, sales * 110 if op == Operation.SALE else 0,
                 ))  # fmt: skip
             for outcome, part in _DECLINES:
@@ -53,6 +53,14 @@ async def fill(db: Any, now_ms: int, days: int, *, stores: dict[int, tuple[int, 
                 flow.append((minute, store_id, network_id, int(Operation.EXPIRE_LOTS), 50, 0, 0, -40_000, 0, 0))
     await db.copy_records_to_table("tally", schema_name="office", records=tally)
     await db.copy_records_to_table("flow", schema_name="office", records=flow)
+    await db.execute(
+        """INSERT INTO office.network_tally SELECT minute, network_id, outcome, sum(count)
+        FROM office.tally JOIN store USING (store_id) GROUP BY 1, 2, 3"""
+    )
+    await db.execute(
+        """INSERT INTO office.network_flow SELECT minute, network_id, op, sum(entries), sum(receipts), sum(amount),
+        sum(points), sum(spent), sum(earned) FROM office.flow GROUP BY 1, 2, 3"""
+    )
     await _samples(db, now_ms, days, chance, trouble_ms)
     await _standings(db, now_ms, days)
 

@@ -144,6 +144,16 @@ def test_lines_are_those_of_the_file_though_a_cell_has_several(tmp_path: Path) -
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("rest", ["", "4,Dee\n", '4,"Dee"\n', "4,Dee\n" * 200_000])
+def test_a_quotation_mark_that_is_not_closed_takes_no_row_with_it(tmp_path: Path, rest: str) -> None:
+    file = tmp_path / "members.csv"
+    file.write_text('id,name\n1,Ann\n2,"Bo\n3,Cy\n' + rest)
+    rows = list(read(file).rows())
+    assert len(rows) == 3 + rest.count("\n")
+    assert [(row.line, row.fault) for row in rows if row.fault] == [(3, "has a quotation mark that is not closed")]
+    assert [list(row.cells) for row in rows[2:4]] == [["3", "Cy"], ["4", "Dee"]][: len(rows) - 2]
+
+
 def test_a_workbook_keeps_numbers_dates_and_the_rows_that_excel_shows(tmp_path: Path) -> None:
     rows = [
         ["card", "points", "expires"],

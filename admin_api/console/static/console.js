@@ -32,22 +32,45 @@
   }
 
   function morph(here, there) {
-    const old = [...here.childNodes];
-    const fresh = [...there.childNodes];
-    fresh.forEach((node, index) => {
-      const mine = old[index];
+    let mine = here.firstChild;
+    for (const node of [...there.childNodes]) {
+      // What has an id stays the same element, whatever comes or goes before it.
+      const same = node.id && [...here.children].find((child) => child.id === node.id);
+      if (same) {
+        while (mine && mine !== same && mine.compareDocumentPosition(same) & Node.DOCUMENT_POSITION_FOLLOWING) mine = dropped(mine);
+      }
+      // White space between elements is not the same everywhere.
+      while (mine?.nodeType === Node.TEXT_NODE && node.nodeType === Node.ELEMENT_NODE) mine = dropped(mine);
       if (!mine) here.append(node);
-      else if (mine.isEqualNode(node)) return;
-      else if (mine.nodeType === Node.ELEMENT_NODE && mine.nodeName === node.nodeName && mine.id === node.id) {
-        for (const { name } of [...mine.attributes]) {
-          if (!node.hasAttribute(name) && !(name === "open" && mine.nodeName === "DETAILS")) mine.removeAttribute(name);
-        }
-        for (const { name, value } of [...node.attributes]) if (mine.getAttribute(name) !== value) mine.setAttribute(name, value);
-        morph(mine, node);
-      } else if (mine.nodeType === Node.TEXT_NODE && node.nodeType === Node.TEXT_NODE) mine.data = node.data;
-      else mine.replaceWith(node);
-    });
-    old.slice(fresh.length).forEach((node) => node.remove());
+      else if (mine.nodeType === Node.ELEMENT_NODE && node.nodeType === Node.TEXT_NODE) here.insertBefore(node, mine);
+      else if (mine.id && mine.id !== node.id) here.insertBefore(node, mine);
+      else {
+        const next = mine.nextSibling;
+        update(mine, node);
+        mine = next;
+      }
+    }
+    while (mine) mine = dropped(mine);
+  }
+
+  function dropped(node) {
+    const next = node.nextSibling;
+    node.remove();
+    return next;
+  }
+
+  function update(mine, node) {
+    if (mine.isEqualNode(node)) return;
+    if (mine.nodeType === Node.TEXT_NODE && node.nodeType === Node.TEXT_NODE) mine.data = node.data;
+    else if (mine.nodeType !== Node.ELEMENT_NODE || mine.nodeName !== node.nodeName) mine.replaceWith(node);
+    else {
+      for (const { name } of [...mine.attributes]) {
+        const opened = name === "open" && mine.nodeName === "DETAILS";
+        if (!opened && !node.hasAttribute(name)) mine.removeAttribute(name);
+      }
+      for (const { name, value } of [...node.attributes]) if (mine.getAttribute(name) !== value) mine.setAttribute(name, value);
+      morph(mine, node);
+    }
   }
 
   for (const part of document.querySelectorAll("[data-refresh]")) {

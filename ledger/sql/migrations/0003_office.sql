@@ -227,6 +227,28 @@ CREATE TABLE office.flow (
     earned bigint NOT NULL,
     PRIMARY KEY (minute, store_id, network_id, op)
 );
+CREATE INDEX tally_store ON office.tally (store_id, minute);
+CREATE INDEX flow_store ON office.flow (store_id, minute);
+-- The same by network: what is shown of a chain with thousands of stores must not be added up from them each time.
+CREATE TABLE office.network_tally (
+    minute bigint NOT NULL,
+    network_id integer NOT NULL,
+    outcome smallint NOT NULL,
+    count bigint NOT NULL,
+    PRIMARY KEY (minute, network_id, outcome)
+);
+CREATE TABLE office.network_flow (
+    minute bigint NOT NULL,
+    network_id integer NOT NULL,
+    op smallint NOT NULL,
+    entries bigint NOT NULL,
+    receipts bigint NOT NULL,
+    amount bigint NOT NULL,
+    points bigint NOT NULL,
+    spent bigint NOT NULL,
+    earned bigint NOT NULL,
+    PRIMARY KEY (minute, network_id, op)
+);
 -- How far each gathering of figures is: the first minute (of samples: the first ms) that is not done.
 CREATE TABLE office.gathered (
     what text PRIMARY KEY,

@@ -11,8 +11,15 @@ SELECT CASE WHEN $1::text::xid8 >= pg_snapshot_xmax(pg_current_snapshot()) THEN 
 
 -- name: add_tallies
 -- Arrays of the same length: $1 minutes, $2 stores, $3 operations, $4 outcomes, $5 counts.
+WITH added AS (
+    SELECT * FROM unnest($1::bigint[], $2::integer[], $3::smallint[], $4::smallint[], $5::bigint[]) AS a (minute, store_id, op, outcome, count)
+), of_networks AS (
+    INSERT INTO office.network_tally AS t (minute, network_id, outcome, count)
+    SELECT minute, network_id, outcome, sum(count) FROM added JOIN store USING (store_id) GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+    ON CONFLICT (minute, network_id, outcome) DO UPDATE SET count = t.count + excluded.count
+)
 INSERT INTO office.tally AS t (minute, store_id, op, outcome, count)
-SELECT * FROM unnest($1::bigint[], $2::integer[], $3::smallint[], $4::smallint[], $5::bigint[])
+SELECT * FROM added
 ON CONFLICT (minute, store_id, op, outcome) DO UPDATE SET count = t.count + excluded.count
 
 -- name: mark
@@ -20,8 +27,8 @@ ON CONFLICT (minute, store_id, op, outcome) DO UPDATE SET count = t.count + excl
 SELECT until FROM office.gathered WHERE what = $1
 
 -- name: set_mark
--- $1 what is gathered, $2 how far.
-INSERT INTO office.gathered (what, until) VALUES ($1, $2) ON CONFLICT (what) DO UPDATE SET until = excluded.until
+-- $1 what is gathered, $2 how far. It never goes back.
+INSERT INTO office.gathered AS g (what, until) VALUES ($1, $2) ON CONFLICT (what) DO UPDATE SET until = greatest(g.until, excluded.until)
 
 -- name: first_minute
 -- The journal's pages are filled in the order of time, so one of the first rows is as old as any.
@@ -38,6 +45,17 @@ FROM entry AS e LEFT JOIN terminal AS t USING (terminal_id)
 WHERE e.at_ms >= $1::bigint * 60000 AND e.at_ms < $2::bigint * 60000
 GROUP BY 1, 2, 3, 4
 ON CONFLICT (minute, store_id, network_id, op) DO UPDATE SET
+    entries = excluded.entries, receipts = excluded.receipts, amount = excluded.amount,
+    points = excluded.points, spent = excluded.spent, earned = excluded.earned
+WHERE f.entries <> excluded.entries
+
+-- name: roll_up_networks
+-- $1 first minute, $2 first minute after. Follows `roll_up` in the same transaction.
+INSERT INTO office.network_flow AS f (minute, network_id, op, entries, receipts, amount, points, spent, earned)
+SELECT minute, network_id, op, sum(entries), sum(receipts), sum(amount), sum(points), sum(spent), sum(earned)
+FROM office.flow WHERE minute >= $1 AND minute < $2
+GROUP BY 1, 2, 3
+ON CONFLICT (minute, network_id, op) DO UPDATE SET
     entries = excluded.entries, receipts = excluded.receipts, amount = excluded.amount,
     points = excluded.points, spent = excluded.spent, earned = excluded.earned
 WHERE f.entries <> excluded.entries
@@ -70,6 +88,12 @@ SELECT min(minute) FROM office.tally
 -- name: oldest_flow
 SELECT min(minute) FROM office.flow
 
+-- name: oldest_network_tally
+SELECT min(minute) FROM office.network_tally
+
+-- name: oldest_network_flow
+SELECT min(minute) FROM office.network_flow
+
 -- name: oldest_sample
 SELECT min(at_ms) FROM office.sample
 
@@ -89,6 +113,22 @@ INSERT INTO office.flow (minute, store_id, network_id, op, entries, receipts, am
 SELECT $1, store_id, network_id, op, sum(entries), sum(receipts), sum(amount), sum(points), sum(spent), sum(earned)
 FROM gone GROUP BY store_id, network_id, op
 
+-- name: thin_network_tally
+-- $1 first minute of an hour.
+WITH gone AS MATERIALIZED (DELETE FROM office.network_tally WHERE minute >= $1 AND minute < $1::bigint + 60 RETURNING network_id, outcome, count)
+INSERT INTO office.network_tally (minute, network_id, outcome, count)
+SELECT $1, network_id, outcome, sum(count) FROM gone GROUP BY network_id, outcome
+
+-- name: thin_network_flow
+-- $1 first minute of an hour.
+WITH gone AS MATERIALIZED (
+    DELETE FROM office.network_flow WHERE minute >= $1 AND minute < $1::bigint + 60
+    RETURNING network_id, op, entries, receipts, amount, points, spent, earned
+)
+INSERT INTO office.network_flow (minute, network_id, op, entries, receipts, amount, points, spent, earned)
+SELECT $1, network_id, op, sum(entries), sum(receipts), sum(amount), sum(points), sum(spent), sum(earned)
+FROM gone GROUP BY network_id, op
+
 -- name: thin_sample
 -- $1 first ms of five minutes. Rates become means, everything else the worst.
 WITH gone AS MATERIALIZED (DELETE FROM office.sample WHERE at_ms >= $1 AND at_ms < $1::bigint + 300000 RETURNING figures),
@@ -98,19 +138,41 @@ thinned AS (
 )
 INSERT INTO office.sample (at_ms, figures) SELECT $1, jsonb_object_agg(key, value) FROM thinned HAVING count(*) > 0
 
--- name: tallies
+-- name: tallies_of_networks
 -- $1 first minutes of the spans, $2 first minutes after them, $3 step in minutes, $4 how far the grid of steps is moved, $5 partner or null,
--- $6 network or null, $7 store or null.
+-- $6 network or null.
+SELECT (t.minute + $4::bigint) / $3::bigint * $3::bigint - $4::bigint AS step, t.outcome, sum(t.count)::bigint AS count
+FROM unnest($1::bigint[], $2::bigint[]) AS span (lo, hi)
+JOIN office.network_tally AS t ON t.minute >= span.lo AND t.minute < span.hi
+WHERE (($5::integer IS NULL AND $6::integer IS NULL) OR t.network_id IN (
+    SELECT network_id FROM network WHERE ($5::integer IS NULL OR partner_id = $5) AND ($6::integer IS NULL OR network_id = $6)))
+GROUP BY 1, 2
+
+-- name: tallies_of_store
+-- As `tallies_of_networks`; $7 store.
 SELECT (t.minute + $4::bigint) / $3::bigint * $3::bigint - $4::bigint AS step, t.outcome, sum(t.count)::bigint AS count
 FROM unnest($1::bigint[], $2::bigint[]) AS span (lo, hi)
 JOIN office.tally AS t ON t.minute >= span.lo AND t.minute < span.hi
-WHERE ($5::integer IS NULL AND $6::integer IS NULL AND $7::integer IS NULL) OR t.store_id IN (
-    SELECT store_id FROM store JOIN network USING (network_id)
-    WHERE ($5::integer IS NULL OR partner_id = $5) AND ($6::integer IS NULL OR network_id = $6) AND ($7::integer IS NULL OR store_id = $7))
+WHERE t.store_id = $7 AND EXISTS (
+    SELECT FROM store JOIN network USING (network_id)
+    WHERE store_id = $7 AND ($5::integer IS NULL OR partner_id = $5) AND ($6::integer IS NULL OR network_id = $6))
 GROUP BY 1, 2
 
--- name: flows
--- As `tallies`. Operations: 40 EXPIRE_LOTS, 32 ACTIVATE.
+-- name: flows_of_networks
+-- As `tallies_of_networks`. Operations: 40 EXPIRE_LOTS, 32 ACTIVATE.
+SELECT (f.minute + $4::bigint) / $3::bigint * $3::bigint - $4::bigint AS step,
+    sum(f.earned)::bigint AS issued, sum(f.spent)::bigint AS spent,
+    coalesce(-sum(f.points) FILTER (WHERE f.op = 40), 0)::bigint AS expired,
+    sum(f.receipts)::bigint AS receipts, sum(f.amount)::bigint AS amount,
+    coalesce(sum(f.entries) FILTER (WHERE f.op = 32), 0)::bigint AS activated
+FROM unnest($1::bigint[], $2::bigint[]) AS span (lo, hi)
+JOIN office.network_flow AS f ON f.minute >= span.lo AND f.minute < span.hi
+WHERE (($5::integer IS NULL AND $6::integer IS NULL) OR f.network_id IN (
+    SELECT network_id FROM network WHERE ($5::integer IS NULL OR partner_id = $5) AND ($6::integer IS NULL OR network_id = $6)))
+GROUP BY 1
+
+-- name: flows_of_store
+-- As `tallies_of_store`.
 SELECT (f.minute + $4::bigint) / $3::bigint * $3::bigint - $4::bigint AS step,
     sum(f.earned)::bigint AS issued, sum(f.spent)::bigint AS spent,
     coalesce(-sum(f.points) FILTER (WHERE f.op = 40), 0)::bigint AS expired,
@@ -118,9 +180,9 @@ SELECT (f.minute + $4::bigint) / $3::bigint * $3::bigint - $4::bigint AS step,
     coalesce(sum(f.entries) FILTER (WHERE f.op = 32), 0)::bigint AS activated
 FROM unnest($1::bigint[], $2::bigint[]) AS span (lo, hi)
 JOIN office.flow AS f ON f.minute >= span.lo AND f.minute < span.hi
-WHERE ($6::integer IS NULL OR f.network_id = $6) AND (($5::integer IS NULL AND $7::integer IS NULL) OR f.store_id IN (
-    SELECT store_id FROM store JOIN network USING (network_id)
-    WHERE ($5::integer IS NULL OR partner_id = $5) AND ($7::integer IS NULL OR store_id = $7)))
+WHERE f.store_id = $7 AND EXISTS (
+    SELECT FROM store JOIN network USING (network_id)
+    WHERE store_id = $7 AND ($5::integer IS NULL OR partner_id = $5) AND ($6::integer IS NULL OR network_id = $6))
 GROUP BY 1
 
 -- name: samples
