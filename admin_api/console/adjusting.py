@@ -15,6 +15,7 @@ from admin_api.console.forms import FormKey, NotTaken, Typed, line_of, new_key, 
 from admin_api.console.rendering import page
 from admin_api.console.visitor import Flash, Visitor, go, seen, visiting
 from admin_api.console.words import Words
+from admin_api.fields import BigId
 from admin_api.history_finding import names_of
 from admin_api.idempotency import Reply
 from admin_api.office import Office
@@ -22,7 +23,6 @@ from admin_api.paging import Position, decode
 from admin_api.problem import Problem
 from admin_api.security.authentication import InOffice
 from admin_api.security.permissions import Permission
-from admin_api.values import PathBigId
 
 router = APIRouter()
 Reader = Annotated[Visitor, Depends(visiting(Permission.ACCOUNTS_READ))]
@@ -130,14 +130,14 @@ async def waiting(
 
 
 @router.get("/adjustments/{adjustment_id}")
-async def show_one(visitor: Reader, office: InOffice, adjustment_id: PathBigId) -> Response:
+async def show_one(visitor: Reader, office: InOffice, adjustment_id: BigId) -> Response:
     """Show one adjustment, to be decided on if it waits."""
     return await _one(visitor, office, adjustment_id)
 
 
 @router.post("/adjustments/{adjustment_id}/{verb}")
 async def decide(
-    visitor: Approver, office: InOffice, adjustment_id: PathBigId, verb: Verb, key: FormKey
+    visitor: Approver, office: InOffice, adjustment_id: BigId, verb: Verb, key: FormKey
 ) -> Response:  # fmt: skip
     """Approve or decline what somebody else asked for."""
     deed = adjustments.approve if verb == "approve" else adjustments.decline
