@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Awaitable, Callable
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Annotated, Any
 
 from fastapi import Form
@@ -24,6 +25,7 @@ Typed = Annotated[str, Form(max_length=400)]
 _KEY_BYTES = 16
 _POINTS_MAX = 100_000_000_000
 _POINTS_DIGITS = 2
+_POINTS = re.compile(r"[0-9]{1,12}(\.[0-9]{1,2})?")
 _IN_FORM = frozenset({409, 422})
 _LINE_MAX = 200
 
@@ -80,13 +82,10 @@ def said(words: Words, problem: Problem) -> str:
 def points_of(text: str) -> int | None:
     """Return minor points of what somebody typed, with a point or a comma; None if it is no amount above 0."""
     tidy = "".join(text.split()).replace(",", ".")
-    try:
-        minor = Decimal(tidy).scaleb(_POINTS_DIGITS)
-    except InvalidOperation:
+    if not _POINTS.fullmatch(tidy):
         return None
-    if not minor.is_finite() or minor != minor.to_integral_value() or not 0 < minor <= _POINTS_MAX:
-        return None
-    return int(minor)
+    minor = int(Decimal(tidy).scaleb(_POINTS_DIGITS))
+    return minor if 0 < minor <= _POINTS_MAX else None
 
 
 def line_of(words: Words, text: str) -> str:
