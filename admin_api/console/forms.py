@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from decimal import Decimal
 from typing import Annotated, Any
 
-from fastapi import Form
+from fastapi import Form, Response
 
+from admin_api.console.rendering import page
 from admin_api.console.visitor import Visitor, seen
 from admin_api.console.words import Words
 from admin_api.idempotency import Key, Reply, replied_once, replied_once_in_registry
@@ -39,6 +41,17 @@ class NotTaken(Exception):  # noqa: N818 - it is an answer
         super().__init__(sentence)
         self.sentence = sentence
         self.status = status
+
+
+def at(visitor: Visitor, path: str) -> Visitor:
+    """Return the visitor of a page that is shown in answer to a form, and that has an address of its own."""
+    return replace(visitor, path=path)
+
+
+def form_page(visitor: Visitor, path: str, template: str, told: NotTaken | None, **context: Any) -> Response:
+    """Return the page of a form that lies at a path; `told` is why it was not taken a moment ago."""
+    status, wrong = (200, "") if told is None else (told.status, told.sentence)
+    return page(at(visitor, path), template, status=status, wrong=wrong, key=new_key(), **context)
 
 
 def new_key() -> str:

@@ -31,7 +31,7 @@ async def test_a_member_calls_and_is_helped(site: Site, lived: Lived) -> None:
         await expect(page.locator("h1")).to_have_text(f"Account {lived.account}")
         assert page.url == f"{site.url}/accounts/{lived.account}"
         await expect(page.locator(".standing .balance")).to_contain_text("points can be spent now.")
-        await expect(page.locator(".standing")).to_contain_text("3.00 points are set aside")
+        await expect(page.locator(".standing")).to_contain_text("3.00 more are set aside")
         sale = page.locator(".history tr", has_text="R-1002")
         await expect(sale).to_contain_text("Bought for €25.00, spent 5.00 points, earned 1.00 points.")
         await expect(sale).to_contain_text("Harvest Market, Mill Street, till-1")
