@@ -11,16 +11,18 @@ from admin_api.at_register import AtNetwork
 from admin_api.console.words import Words
 
 _ALL_BP = 10_000
+#: Days as they are said: Russian's long form ends in an abbreviation, which no sentence can end in.
+_DAY = "d MMMM y"
 
 
 def calendar(words: Words, iso: str) -> str:
     """Write a day, as in 31 December 2026."""
-    return format_date(date.fromisoformat(iso), "long", locale=words.locale)
+    return format_date(date.fromisoformat(iso), _DAY, locale=words.locale)
 
 
 def when(words: Words, at_ms: int) -> str:
     """Write day and time, as in 12 March 2026, 14:05."""
-    return f"{words.day(at_ms)}, {words.clock(at_ms)}"
+    return f"{words.day(at_ms, _DAY)}, {words.clock(at_ms)}"
 
 
 def balance_sentences(words: Words, account: AccountView, today: str) -> list[str]:

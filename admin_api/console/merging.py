@@ -22,6 +22,7 @@ from admin_api.office import Office
 from admin_api.paging import Position
 from admin_api.security.authentication import InOffice
 from admin_api.security.permissions import Permission
+from ledger.registry.accounts import EntryFilter
 
 router = APIRouter()
 Writer = Annotated[Visitor, Depends(visiting(Permission.ACCOUNTS_WRITE))]
@@ -104,9 +105,7 @@ async def _both(
 async def _side(visitor: Visitor, office: Office, account_id: int) -> dict[str, Any]:
     words, actor = visitor.words, seen(visitor)
     account: AccountView = await accounts.account_of(office, actor, account_id)
-    entries = await history.entries_of(
-        office, actor, account_id, history.Wanted.of_query(None, None, None, None, None, None, None), Position(_LAST)
-    )
+    entries = await history.entries_of(office, actor, account_id, EntryFilter(), Position(_LAST))
     return {
         "account": account,
         "status": status_sentence(words, account),

@@ -6,6 +6,8 @@ import pytest
 
 from admin_api.security.permissions import Role
 from ledger.operations import Operation
+from ledger.operator_desk import Undecided
+from ledger.submission import Refusal
 from tests.rigs.lived_account import PHONE_AS_SAID, Lived
 from tests.rigs.office_rig import OfficeRig
 from tests.rigs.people import signed_in
@@ -251,3 +253,28 @@ async def test_a_drawn_number_stands_on_one_page_and_in_no_cookie(rig: OfficeRig
         assert "set-cookie" not in answer.headers
         found = await client.post("/search", data={"csrf": client.headers["x-csrf-token"], "q": number[1]})
         assert found.headers["location"].startswith("/accounts/")
+
+
+async def test_a_form_whose_answer_was_lost_is_sent_again_and_done_once(
+    rig: OfficeRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lived = Lived(rig)
+    adjust = rig.office.desk.adjust
+
+    async def lost(*asked: Any) -> Any:
+        await adjust(*asked)
+        raise Undecided(Refusal.UNAVAILABLE, 0)
+
+    own = f"/accounts/{lived.account}/adjust"
+    async with signed_in(rig) as (_, client):
+        monkeypatch.setattr(rig.office.desk, "adjust", lost)
+        shown = await posted(client, own, points="5", reason="Sorry")
+        assert shown.status_code == 503
+        assert "nobody knows yet" in shown.text
+        monkeypatch.undo()
+        key = re.search(r'name="key" value="([0-9a-f]{32})"', shown.text)
+        assert key is not None
+        fields = {"csrf": client.headers["x-csrf-token"], "key": key[1], "points": "5", "reason": "Sorry"}
+        again = await client.post(own, data=fields)
+        assert again.headers["location"] == f"/accounts/{lived.account}"
+        assert await entries(rig, lived.account) == [Operation.ADJUST]
