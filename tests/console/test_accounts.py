@@ -206,6 +206,18 @@ async def test_nothing_found_says_what_was_tried_and_what_to_try(site: Site, liv
         site.expected.append("404")
 
 
+async def test_several_accounts_are_a_choice(site: Site, lived: Lived) -> None:
+    second = await lived.register(cards=[{"kind": "ean13", "number": site.rig.numbers[1]}])
+    async with site.page(Role.OPERATOR, phone=True) as page:
+        await page.goto(f"{site.url}/search")
+        await page.fill("#again", "quillfeather")
+        await page.press("#again", "Enter")
+        await expect(page.locator("h1")).to_have_text("2 accounts were found")
+        await site.shot(page, "search-choice-phone")
+        await page.get_by_role("link", name=f"Account {second}").click()
+        await expect(page.locator("h1")).to_have_text(f"Account {second}")
+
+
 async def test_it_works_without_scripts(site: Site, lived: Lived) -> None:
     async with site.page(Role.OPERATOR, scripts=False) as page:
         await page.goto(f"{site.url}/cards")
