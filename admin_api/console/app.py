@@ -11,7 +11,20 @@ from fastapi.responses import RedirectResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
-from admin_api.console import dashboard, entrance, operations, preferences
+from admin_api.console import (
+    account_deeds,
+    accounts,
+    adjusting,
+    card_deeds,
+    cards,
+    dashboard,
+    entrance,
+    members,
+    merging,
+    operations,
+    preferences,
+    search,
+)
 from admin_api.console.rendering import page
 from admin_api.console.visitor import Anybody, SignInNeeded, Visitor, sign_in_address, stranger
 from admin_api.office import Office
@@ -41,7 +54,10 @@ def create_console(office: Office) -> FastAPI:
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
     app.state.office = office
     app.mount("/static", _Static(directory=Path(__file__).parent / "static"))
-    for module in (dashboard, entrance, operations, preferences):
+    for module in (
+        dashboard, entrance, operations, preferences, search, accounts, account_deeds, card_deeds, adjusting, merging,
+        members, cards,
+    ):  # fmt: skip
         app.include_router(module.router)
     app.add_api_route("/{path:path}", _nowhere, methods=["GET"])
     _answer_errors(app)

@@ -17,5 +17,7 @@ class Item(NamedTuple):
 
 MAIN = (
     Item("/", "nav.dashboard", Permission.FIGURES_READ),
+    Item("/cards", "batch.nav", Permission.CARDS_READ),
+    Item("/adjustments", "adjust.nav", Permission.ACCOUNTS_READ),
     Item("/operations", "nav.operations", Permission.OPERATIONS_READ),
 )
