@@ -17,6 +17,7 @@ from ledger.registry import sessions, users
 from ledger.registry.registry import Row, Transaction
 
 __all__ = [
+    "Browser",
     "Invitation",
     "SignedIn",
     "accept_invitation",

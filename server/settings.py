@@ -163,6 +163,7 @@ class Operators(BaseModel):
 
     admin_url: str | None = Field(
         default=None,
+        pattern=r"^https?://[^\s/]+/?$",
         description="Where people reach the console, as in `https://loyalty.example.com`; links begin with it. "
         "Without it: `admin_host` and `admin_port`.",
     )
@@ -182,7 +183,8 @@ class Operators(BaseModel):
         default=32, description="Streams of live figures among them; more are answered 503."
     )
     admin_silence_ms: Milliseconds = Field(
-        default=10_000, description="How long an HTTP connection may take until its request's headers are there."
+        default=10_000,
+        description="Silence in the middle of an HTTP request, or before the first, that ends a connection.",
     )
     admin_body_bytes_max: Count = Field(default=1_048_576, description="Longest body of an HTTP request.")
     admin_memory_bytes_max: Annotated[int, Field(ge=256 * 2**20)] = Field(

@@ -15,7 +15,8 @@ from admin_api.security.authentication import InOffice, acting
 from admin_api.security.permissions import Permission
 
 router = APIRouter(prefix="/v1/figures", tags=["figures"])
-_MS_MAX = 253_402_300_799_000
+#: The year 3000: there is a day after it in every time zone.
+_MS_MAX = 32_503_680_000_000
 
 Reader = Annotated[Actor, Depends(acting(Permission.FIGURES_READ))]
 NetworkId = Annotated[int | None, Query(ge=1, le=2**31 - 1, description="Only this network.")]

@@ -7,7 +7,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, RedirectResponse
+from fastapi.responses import RedirectResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
@@ -26,9 +26,9 @@ from admin_api.console import (
     search,
 )
 from admin_api.console.rendering import page
-from admin_api.console.visitor import SignInNeeded, Visitor, sign_in_address, stranger
+from admin_api.console.visitor import Anybody, SignInNeeded, Visitor, sign_in_address, stranger
 from admin_api.office import Office
-from admin_api.problem import MEDIA_TYPE, Problem, not_found
+from admin_api.problem import Problem, not_found
 from ledger.journal.writer import JournalDown
 from ledger.operator_desk import Undecided
 from ledger.registry.registry import Conflict
@@ -59,8 +59,14 @@ def create_console(office: Office) -> FastAPI:
         members, cards,
     ):  # fmt: skip
         app.include_router(module.router)
+    app.add_api_route("/{path:path}", _nowhere, methods=["GET"])
     _answer_errors(app)
     return app
+
+
+async def _nowhere(_visitor: Anybody) -> Response:
+    """Answer an address that leads to no page, to somebody who is known, so that the way back is on the page."""
+    raise not_found("such page")
 
 
 def _answer_errors(app: FastAPI) -> None:
@@ -76,9 +82,6 @@ def _answer_errors(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     def _http(request: Request, error: HTTPException) -> Response:
-        if request.url.path.startswith("/v1/"):
-            problem = not_found(f"such address: {request.url.path}")
-            return JSONResponse(problem.body, problem.status, media_type=MEDIA_TYPE)
         return _page(request, error.status_code, "")
 
     @app.exception_handler(RequestValidationError)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeAlias
 
 from markupsafe import Markup
@@ -47,7 +48,7 @@ class Line:
     marks: Sequence[tuple[int, str]] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Plot:
     """Lines, or bars on top of each other, over the same steps. `offset_ms` is how far local time is ahead of UTC.
 
@@ -85,7 +86,7 @@ class Plot:
         """How many steps there are."""
         return max((len(line.values) for line in self.lines), default=0)
 
-    @property
+    @cached_property
     def rows(self) -> list[tuple[str, list[str]]]:
         """The plot as a table: each step's moment and values in words."""
         return [
@@ -172,8 +173,8 @@ class _Drawing:
         bottom = HEIGHT - _BOTTOM
         for at_ms in ticks:
             x = self._x((at_ms - plot.from_ms) / plot.step_ms)
-            # A label at the very edge would be cut off.
-            if x <= WIDTH - _RIGHT - _BOTTOM / 2:
+            # A label at the right edge would be cut off, and at the left one stand on that of the other axis.
+            if self._left + _BOTTOM / 2 <= x <= WIDTH - _RIGHT - _BOTTOM / 2:
                 yield label.format(x, x, bottom, bottom + 4, x, bottom + 17, plot.write_tick(at_ms, gap))
 
     def _lines(self) -> Iterator[Markup]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
@@ -47,6 +48,7 @@ class Registry:
         self._connections_max = connections_max
         self._timeout_s = timeout_s
         self._pool: asyncpg.Pool | None = None
+        self._connecting = asyncio.Lock()
 
     async def close(self) -> None:
         """Disconnect; may be called twice."""
@@ -79,6 +81,17 @@ class Registry:
         async with self._transaction(readonly=True) as transaction:
             yield transaction
 
+    async def _connected(self) -> asyncpg.Pool:
+        """Return the pool; the first requests of all may come together, and must make one."""
+        async with self._connecting:
+            if self._pool is None:
+                self._pool = await self._postgres.pool(
+                    connections_max=self._connections_max,
+                    timeout_s=self._timeout_s,
+                    application_name="tillwire-admin",
+                )
+            return self._pool
+
     @asynccontextmanager
     async def _transaction(self, *, readonly: bool) -> AsyncIterator[Transaction]:
         joined = _joined.get()
@@ -88,15 +101,9 @@ class Registry:
                 async with joined.transaction():
                     yield joined
                 return
-            if self._pool is None:
-                self._pool = await self._postgres.pool(
-                    connections_max=self._connections_max,
-                    timeout_s=self._timeout_s,
-                    application_name="tillwire-admin",
-                )
             isolation = "repeatable_read" if readonly else "read_committed"
             async with (
-                self._pool.acquire(timeout=self._timeout_s) as connection,
+                (await self._connected()).acquire(timeout=self._timeout_s) as connection,
                 connection.transaction(isolation=isolation, readonly=readonly),
             ):
                 yield connection

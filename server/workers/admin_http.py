@@ -19,22 +19,34 @@ _BACKLOG = 512
 
 
 class _Connection(H11Protocol):
-    """Ends connections that open and say nothing: uvicorn itself waits for them for ever."""
+    """Ends connections that fall silent in the middle of a request, or before the first: uvicorn waits for ever."""
 
     silence_s: float
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._silence = self.loop.call_later(self.silence_s, self._end_if_silent)
+        self._heard_at = self.loop.time()
+        self._watch()
+
+    def data_received(self, data: bytes) -> None:
+        self._heard_at = self.loop.time()
+        super().data_received(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._silence.cancel()
         super().connection_lost(exc)
 
+    def _watch(self) -> None:
+        self._silence = self.loop.call_later(self.silence_s, self._end_if_silent)
+
     def _end_if_silent(self) -> None:
-        # From the first request on, uvicorn's own keep-alive time-out watches the pauses.
-        if self.cycle is None:
+        cycle = self.cycle
+        # While an answer is being made or read, the silence is not the other end's.
+        waited_for = cycle is not None and (cycle.more_body or cycle.response_complete)
+        if cycle is None or (waited_for and self.loop.time() - self._heard_at >= self.silence_s):
             self.transport.abort()
+        else:
+            self._watch()
 
 
 class AdminHttp:

@@ -18,7 +18,7 @@ async def test_an_invitation_is_accepted_and_the_password_lets_in_again(site: Si
         site.expected.append("422")
         await page.get_by_role("button", name="Begin").click()
         await expect(page.get_by_role("alert")).to_have_text("The two passwords are not the same.")
-        person.steps_used = 0
+        person.last_step = 0
         await page.fill("#password", PASSWORD)
         await page.fill("#again", PASSWORD)
         await page.fill("#code", person.code(site.rig.office))
@@ -57,6 +57,7 @@ async def test_a_page_that_is_not_there_says_so_in_plain_words(site: Site) -> No
     async with site.page(language="ru") as page:
         await site.see(page, "/nowhere", "error-404-ru")
         await expect(page.locator("h1")).to_have_text("Такой страницы нет")
+        await expect(page.locator("nav.main a").first).to_have_text("Сводка")
 
 
 async def test_a_page_for_others_says_so_in_plain_words(site: Site) -> None:
@@ -126,3 +127,39 @@ async def test_nobody_is_sent_to_another_site_after_signing_in(site: Site) -> No
         for back in ("https://evil.test/", "//evil.test/", "/\\evil.test"):
             await page.goto(f"{site.url}/sign-in?back={back}")
             assert page.url == f"{site.url}/"
+
+
+async def test_what_matters_is_asked_before_it_is_sent(site: Site) -> None:
+    async with site.page() as page:
+        await page.goto(f"{site.url}/operations")
+        # The form of the colours, as if that mattered.
+        await page.evaluate("document.querySelector('form[action=\"/preferences\"]').dataset.confirm = 'Really?'")
+        await page.locator(".menu summary").click()
+        await page.get_by_role("button", name="Dark").click()
+        await expect(page.locator("#confirm p")).to_have_text("Really?")
+        await page.get_by_role("button", name="Cancel").click()
+        await expect(page.locator("html")).to_have_attribute("data-theme", "auto")
+        await page.get_by_role("button", name="Dark").click()
+        await site.shot(page, "confirm")
+        await page.get_by_role("button", name="Yes, go on").click()
+        await expect(page.locator("html")).to_have_attribute("data-theme", "dark")
+
+
+async def test_rows_of_a_table_are_walked_by_keys(site: Site) -> None:
+    async with site.page() as page:
+        await page.goto(f"{site.url}/operations")
+        await page.evaluate(
+            """document.querySelector('main').innerHTML = '<table class="rows"><tbody>'
+            + ['a', 'b', 'c'].map((n) => `<tr><td><a href="#${n}">${n}</a></td></tr>`).join('') + '</tbody></table>'"""
+        )
+        for key, focused in (("j", "a"), ("j", "b"), ("j", "c"), ("j", "c"), ("k", "b")):
+            await page.keyboard.press(key)
+            await expect(page.get_by_role("link", name=focused, exact=True)).to_be_focused()
+
+
+async def test_a_session_that_ended_leads_to_the_sign_in_when_a_part_is_fetched(site: Site) -> None:
+    async with site.page() as page:
+        site.expected.append("401")
+        await page.goto(f"{site.url}/operations")
+        await page.context.clear_cookies(name="tillwire")
+        await page.wait_for_url("**/sign-in?back=/operations", timeout=30_000)

@@ -7,7 +7,7 @@ import signal
 import ssl
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,7 @@ from server.workers.peer_link import PeerLinks
 from server.workers.supervisor import Supervisor
 from tests.integration.test_listener import certificate
 from tests.integration.test_worker import PARTITIONS, SECRET, SECRETS, Server, card, receipt, set_up
+from tests.rigs.office_rig import EVERYTHING
 
 DRIVER = """
 import asyncio, sys
@@ -85,7 +86,7 @@ class Site(Server):
 
     @asynccontextmanager
     async def client(self, **options: Any) -> AsyncIterator[httpx.AsyncClient]:
-        token = await self.token(Permission.OPERATIONS_READ, Permission.OPERATIONS_WRITE)
+        token = await self.token(*EVERYTHING)
         headers = {"authorization": f"Bearer {token}"}
         async with httpx.AsyncClient(base_url=self.base, headers=headers, timeout=30, trust_env=False, **options) as c:
             yield c
@@ -240,6 +241,37 @@ async def test_what_was_asked_when_the_admin_process_died_is_done_once(site: Sit
     balance = Answer.from_body(last.body).balance
     assert balance is not None
     assert balance.available == 700 + 50 * 10 + 1
+
+
+async def test_adjustments_under_way_when_the_admin_process_is_killed_are_made_once(site: Site) -> None:
+    async with site.client() as client, site.tills(1) as tills:
+
+        async def adjust(number: int) -> httpx.Response:
+            asked = {"points": 10, "reason": "goodwill"}
+            return await client.post(
+                "/v1/accounts/1/adjustments", json=asked, headers={"idempotency-key": f"adjustment-{number}"}
+            )
+
+        async def made(number: int) -> bool:
+            with suppress(httpx.TransportError):
+                answer = await adjust(number)
+                assert answer.status_code in (201, 409, 503), answer.text
+                return answer.status_code == 201
+            return False
+
+        await until(lambda: made(0))
+        asking = [asyncio.create_task(adjust(number)) for number in range(1, 30)]
+        await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED)
+        os.kill(site.admin["pid"], signal.SIGKILL)
+        assert (await tills[0].balance(card(1))).outcome == Outcome.APPROVED
+        await asyncio.gather(*asking, return_exceptions=True)
+        # As if it were so late that what the dead process had begun is given up.
+        await execute(site, "UPDATE office.idempotency SET claimed_ms = 0 WHERE status IS NULL")
+        for number in range(1, 30):
+            await until(lambda number=number: made(number))
+        account = await client.get("/v1/accounts/1")
+        assert account.status_code == 200, account.text
+        assert (account.json()["balance"]["available"], account.json()["entries"]) == (300, 30)
 
 
 async def killed_while_streaming(client: httpx.AsyncClient, victim: int) -> None:
@@ -475,6 +507,23 @@ async def test_what_is_switched_off_loses_its_live_connections(site: Site, state
             return await unwanted(tills[0]) == Goodbye.SUSPENDED
 
         await until(gone)
+
+
+async def test_a_terminal_suspended_or_given_a_new_secret_over_http_loses_its_live_connection(site: Site) -> None:
+    async with site.client() as client, site.tills(2) as tills:
+        for till in tills:
+            await till.balance(card(1))
+        listed = {t["code"]: t["terminal_id"] for t in (await client.get("/v1/terminals")).json()["items"]}
+        suspended = await client.post(f"/v1/terminals/{listed['T-0']}/suspend", headers={"idempotency-key": "1"})
+        rotated = await client.post(f"/v1/terminals/{listed['T-1']}/rotate", headers={"idempotency-key": "2"})
+        assert (suspended.status_code, rotated.status_code) == (200, 200)
+
+        async def gone() -> bool:
+            return [await unwanted(till) for till in tills] == [Goodbye.SUSPENDED, Goodbye.AUTH_FAILED]
+
+        await until(gone)
+        async with Client("127.0.0.1", site.port, "T-1", rotated.json()["secret"]) as again:
+            assert (await again.balance(card(1))).outcome == Outcome.APPROVED
 
 
 async def test_a_replaced_secret_ends_the_live_connection_and_the_new_one_signs_on(site: Site) -> None:

@@ -98,6 +98,14 @@ async def test_an_empty_installation_has_series_without_values(rig: OfficeRig) -
     assert (answer["process"], answer["standing"], answer["approvals"]) == (None, None, 0)
 
 
+@pytest.mark.parametrize("from_ms", [0, 32_503_680_000_000 - DAY_MS])
+async def test_a_period_without_figures_is_answered(rig: OfficeRig, from_ms: int) -> None:
+    async with rig.client(Permission.FIGURES_READ) as client:
+        answer = await client.get("/v1/figures", params={"from_ms": from_ms, "to_ms": from_ms + DAY_MS})
+    assert answer.status_code == 200
+    assert all(value in (None, 0) for series in answer.json()["series"] for value in series["values"])
+
+
 async def test_a_period_that_makes_no_sense_is_refused(rig: OfficeRig) -> None:
     async with rig.client(Permission.FIGURES_READ) as client:
         for query in (

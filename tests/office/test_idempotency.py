@@ -1,7 +1,8 @@
 """Each test is a point at which the process dies, an answer is lost, or two come at once."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,7 +15,7 @@ from admin_api.security.actor import Actor
 from admin_api.security.auditing import audited
 from ledger.journal.writer import JournalDown
 from ledger.operator_desk import Undecided
-from ledger.registry.registry import Conflict
+from ledger.registry.registry import Conflict, Registry
 from ledger.submission import Refusal
 from tests.rigs.office_rig import EVERYTHING, OfficeRig
 
@@ -222,6 +223,42 @@ async def test_work_in_the_registry_is_committed_with_its_key_or_not_at_all(rig:
         assert await transaction.fetchrow("SELECT actor, actor_name, address FROM office.audit") == (
             "user:1", "Anna", "10.0.0.1",
         )  # fmt: skip
+
+
+async def test_a_lost_confirmation_of_the_commit_is_found_to_be_one(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deed = Deed(Reply(201, {"id": 7}))
+    together = Registry.together
+
+    @asynccontextmanager
+    async def lost(registry: Registry) -> AsyncIterator[Any]:
+        async with together(registry) as transaction:
+            yield transaction
+        raise JournalDown("the connection broke after the commit")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Registry, "together", lost)
+        with pytest.raises(JournalDown):
+            await replied_once_in_registry(office, ANNA, "k", ASKED, deed)
+    again = await replied_once_in_registry(office, ANNA, "k", ASKED, deed)
+    assert (again.body, again.replayed, len(deed.ids)) == ({"id": 7}, True, 1)
+
+
+async def test_an_answer_that_cannot_be_stored_is_given_all_the_same(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def lost(*_: object) -> None:
+        raise OSError("connection lost")
+
+    deed = Deed(Reply(201, {"id": 7}))
+    with monkeypatch.context() as patch:
+        patch.setattr("ledger.registry.idempotency.finish", lost)
+        assert (await replied_once(office, ANNA, "k", ASKED, deed)).body == {"id": 7}
+    assert isinstance(office.clock, MovedClock)
+    office.clock.now += office.limits.idempotency_takeover_s * 1_000
+    assert (await replied_once(office, ANNA, "k", ASKED, deed)).body == {"id": 7}
+    assert len(set(deed.ids)) == 1
 
 
 @BOTH

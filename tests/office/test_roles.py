@@ -140,6 +140,7 @@ POST   /sign-out                                                         . x x x
 GET    /invitation/{token}                                               x x x x x x x x
 POST   /invitation/{token}                                               x x x x x x x x
 POST   /preferences                                                      x x x x x x x x
+GET    /{path:path}                                                      x x x x x x x x
 GET    /                                                                 . x x x x x . .
 GET    /dashboard/now                                                    . x x x x x . .
 GET    /dashboard/plots                                                  . x x x x x . .

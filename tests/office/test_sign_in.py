@@ -184,7 +184,7 @@ async def test_a_code_works_once_and_none_before_it_afterwards(rig: OfficeRig) -
     office = changed(rig)
     async with signed_in(rig) as (person, _):
         later(office, 300)
-        person.steps_used = 0
+        person.last_step = 0
         older, newer = person.proofs(office), person.proofs(office)
         await sign_in(office, HERE, **newer)
         for used in (newer, older):
@@ -206,10 +206,10 @@ async def test_too_many_failures_lock_a_user_for_a_while(rig: OfficeRig) -> None
         for _ in range(3):
             assert await outcome(office, person, password="wrong", code="1") == 401
         later(office, 60)
-        person.steps_used = 0
+        person.last_step = 0
         assert await outcome(office, person) == 401, "locked, though all is right"
         later(office, office.limits.lockout_s)
-        person.steps_used = 0
+        person.last_step = 0
         assert await outcome(office, person) == 200
 
 
@@ -228,7 +228,7 @@ async def test_a_stranger_cannot_lock_a_user_out_of_a_browser_that_he_used_befor
     async with signed_in(rig) as (person, _):
         known = Browser("10.0.0.1", device=(await sign_in(office, HERE, **person.proofs(office))).device)
         later(office, 120)
-        person.steps_used = 0
+        person.last_step = 0
         for _ in range(5):
             assert await outcome(office, person, Browser("6.6.6.6"), password="wrong", code="1") == 401
         assert await outcome(office, person, Browser("6.6.6.6")) == 401
@@ -240,7 +240,7 @@ async def test_a_stolen_device_cookie_allows_as_few_guesses_as_none(rig: OfficeR
     async with signed_in(rig) as (person, _):
         known = Browser("10.0.0.1", device=(await sign_in(office, HERE, **person.proofs(office))).device)
         later(office, 120)
-        person.steps_used = 0
+        person.last_step = 0
         for _ in range(3):
             assert await outcome(office, person, known, password="wrong", code="1") == 401
         for _ in range(3):

@@ -72,12 +72,13 @@ async def test_a_suspended_user_is_out_at_once(rig: OfficeRig) -> None:
         answer = await owner.patch(f"/v1/users/{boris.user_id}", json={"active": False})
         assert answer.json()["active"] is False
         assert (await client.get("/v1/me/session")).status_code == 401
-        assert (await client.post("/v1/sign-in", json=boris.proofs(rig.office))).status_code == 401
+        proofs = boris.proofs(rig.office)
+        assert (await client.post("/v1/sign-in", json=proofs)).status_code == 401
         assert (await client.get(f"/v1/invitations/{link.rpartition('/')[2]}")).status_code == 404
         assert (await owner.post(f"/v1/users/{boris.user_id}/link", headers=rig.key())).status_code == 409
         assert (await owner.patch(f"/v1/users/{boris.user_id}", json={"active": True})).status_code == 200
         assert (await client.get("/v1/me/session")).status_code == 401, "the old session stays ended"
-        assert (await client.post("/v1/sign-in", json=boris.proofs(rig.office))).status_code == 200
+        assert (await client.post("/v1/sign-in", json=proofs)).status_code == 200
 
 
 async def test_another_role_counts_from_the_next_request_on(rig: OfficeRig) -> None:
@@ -113,7 +114,7 @@ async def test_a_new_link_replaces_password_authenticator_and_sessions(rig: Offi
         async with rig.anonymous() as fresh:
             assert (await fresh.get(f"/v1/invitations/{tokens[0]}")).status_code == 404
             old = boris.proofs(rig.office)
-            boris.token, boris.secret, boris.steps_used = tokens[1], rig.office.guard.codes.secret_of(tokens[1]), 0
+            boris.token, boris.secret, boris.last_step = tokens[1], rig.office.guard.codes.secret_of(tokens[1]), 0
             await accepted(rig, boris, fresh)
             assert (await client.get("/v1/me/session")).status_code == 401
             assert (await fresh.post("/v1/sign-in", json=old)).status_code == 401

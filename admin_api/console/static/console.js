@@ -114,6 +114,7 @@
   // ---- the menu closes when something else is wanted
 
   document.addEventListener("click", (event) => {
+    if (event.target.closest("dialog")) return;
     for (const menu of document.querySelectorAll("details.menu[open]")) if (!menu.contains(event.target)) menu.open = false;
   });
 
