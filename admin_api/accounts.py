@@ -176,8 +176,8 @@ def decided(
     """Return what a request would be decided now, without any effect; `fields` are those of a Submission."""
     now_ms = office.clock.now_ms()
     question = Submission(
-        op=int(op), request_id=bytes(16), token=fields.pop("token", _NO_CARD), terminal_id=0, partner_id=0, network_id=0,
-        fingerprint=b"", terms=terms, deadline=0.0, reply_to=_Nobody(), **fields,
+        op=int(op), request_id=bytes(16), token=fields.pop("token", _NO_CARD), terminal_id=0, partner_id=0,
+        network_id=0, fingerprint=b"", terms=terms, deadline=0.0, reply_to=_Nobody(), **fields,
     )  # fmt: skip
     result, _ = _decider().decide(state, positional(question, now_ms, office.programme.day(now_ms)), terms)
     return result

@@ -15,8 +15,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Annotated, Any, Self, TypeVar
 
@@ -37,6 +37,8 @@ from ledger.submission import Refusal
 
 REPLAYED_HEADER = "idempotency-replayed"
 _POLL_S = 0.05
+# How often whoever works says so, of the silence after which another one takes over.
+_KEPT_SHARE = 1 / 5
 _REQUEST_ID_BYTES = 16
 _FINGERPRINT_BYTES = 16
 _SERVER_FAULT = 500
@@ -104,7 +106,8 @@ async def replied_once(office: Office, actor: Actor, key: str, asked: BaseModel 
     if isinstance(found, Reply):
         return found
     try:
-        reply = await work(request.request_id)
+        async with request.kept(found):
+            reply = await work(request.request_id)
     except Exception as error:
         # Only what is known to have had no effect is forgotten. All else is left for a repetition to find out.
         with suppress(JournalDown):
@@ -198,6 +201,24 @@ class _Request:
         return await idempotency.claim(
             transaction, self.key, self._fingerprint, now_ms=now_ms, oldest_ms=self._oldest_ms(now_ms)
         )
+
+    @asynccontextmanager
+    async def kept(self, claim: int) -> AsyncIterator[None]:
+        """Keep a claim from being taken over for as long as the block takes."""
+        keeping = asyncio.create_task(self._keep(claim), name="idempotency key")
+        try:
+            yield
+        finally:
+            keeping.cancel()
+            with suppress(asyncio.CancelledError):
+                await keeping
+
+    async def _keep(self, claim: int) -> None:
+        while True:
+            await asyncio.sleep(self._office.limits.idempotency_takeover_s * _KEPT_SHARE)
+            with suppress(JournalDown):
+                async with self._office.registry.writing() as transaction:
+                    await idempotency.keep(transaction, self.key, claim, now_ms=self._office.clock.now_ms())
 
     async def finish(self, claim: int, reply: Reply) -> None:
         """Remember the answer."""

@@ -35,10 +35,9 @@ class OfficeLimits:
     member_token_s_max: int = 86_400
     #: How long the answer to a POST is remembered under its Idempotency-Key.
     idempotency_s: int = 86_400
-    #: How long a repetition waits for the first request to end, and when that one is given up as dead: later than any
-    #: work of an endpoint can end.
+    #: How long a repetition waits for the first request to end, and after which silence that one is given up as dead.
     idempotency_wait_s: float = 2.0
-    idempotency_takeover_s: int = 180
+    idempotency_takeover_s: int = 15
     #: Requests of one actor a minute, and attempts to sign in of one address a minute.
     requests_per_minute_max: int = 1_200
     sign_ins_per_minute_max: int = 10

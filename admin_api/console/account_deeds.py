@@ -7,10 +7,10 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, Path, Response
 
 from admin_api import accounts
+from admin_api.accounts import iso_day
 from admin_api.api.answers import AccountPath
 from admin_api.console.account_words import balance_sentences, status_sentence, when
-from admin_api.console.forms import FormKey, NotTaken, Typed, line_of, new_key, taken
-from admin_api.console.rendering import page
+from admin_api.console.forms import FormKey, NotTaken, Typed, form_page, line_of, taken
 from admin_api.console.visitor import Flash, Visitor, go, seen, visiting
 from admin_api.idempotency import Reply
 from admin_api.office import Office
@@ -64,7 +64,7 @@ async def _release_page(
             (words.t("account.hold_where"), place or words.t("account.hold_nowhere")),
             (words.t("account.hold_until"), when(words, hold.until_ms)),
         ]
-    return _deed(visitor, account_id, "release", facts, told, reason)
+    return _deed(visitor, f"holds/{hold_id}/release", account_id, "release", facts, told, reason)
 
 
 @router.get("/accounts/{account_id}/status/{verb}")
@@ -99,25 +99,30 @@ async def _verb_page(
     words = visitor.words
     facts = [
         (words.t("account.status"), status_sentence(words, account)),
-        (words.t("account.balance"), balance_sentences(words, account.balance)[0]),
+        (words.t("account.balance"), balance_sentences(words, account, iso_day(office.desk.today()))[0]),
     ]
-    return _deed(visitor, account_id, f"{verb}_account", facts, told, reason)
+    return _deed(visitor, f"status/{verb}", account_id, f"{verb}_account", facts, told, reason)
 
 
 def _deed(
-    visitor: Visitor, account_id: int, name: str, facts: list[tuple[str, Any]], told: NotTaken | None, reason: str
-) -> Response:
-    return page(
+    visitor: Visitor,
+    path: str,
+    account_id: int,
+    name: str,
+    facts: list[tuple[str, Any]],
+    told: NotTaken | None,
+    reason: str,
+) -> Response:  # fmt: skip
+    return form_page(
         visitor,
+        f"/accounts/{account_id}/{path}",
         "deed.html",
-        status=told.status if told else 200,
+        told,
         account_id=account_id,
         name=name,
         facts=facts,
         choices=(),
         asks_reason=True,
         reason=reason,
-        wrong=told.sentence if told else "",
-        key=new_key(),
         danger=name == "block_account",
     )

@@ -10,15 +10,8 @@ from admin_api import accounts, adjustments, history
 from admin_api.accounts import LotView, iso_day
 from admin_api.api.answers import AccountPath, csv_answer
 from admin_api.at_register import at_register
-from admin_api.console.account_words import (
-    Told,
-    balance_sentences,
-    lot_sentence,
-    network_sentence,
-    status_sentence,
-    told,
-    when,
-)
+from admin_api.console.account_words import balance_sentences, lot_sentence, network_sentence, status_sentence, when
+from admin_api.console.entry_words import Told, told
 from admin_api.console.history_filter import OPERATIONS, Chosen
 from admin_api.console.rendering import page
 from admin_api.console.visitor import Visitor, seen, visiting
@@ -59,7 +52,7 @@ async def show(
         visitor,
         "account.html",
         account=account,
-        sentences=balance_sentences(words, account.balance),
+        sentences=balance_sentences(words, account, today),
         status_said=status_sentence(words, account),
         lots=[_lot(words, lot, today) for lot in account.lots],
         holds=[(hold, when(words, hold.until_ms), hold.since_ms and when(words, hold.since_ms)) for hold in holds],

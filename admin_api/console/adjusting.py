@@ -11,10 +11,11 @@ from admin_api.accounts import day_of, iso_day
 from admin_api.adjustments import AdjustmentAsked, AdjustmentView, State
 from admin_api.api.answers import AccountPath
 from admin_api.console.account_words import balance_sentences, calendar, status_sentence, when
-from admin_api.console.forms import FormKey, NotTaken, Typed, line_of, new_key, points_of, taken
+from admin_api.console.forms import FormKey, NotTaken, Typed, form_page, line_of, points_of, taken
 from admin_api.console.rendering import page
 from admin_api.console.visitor import Flash, Visitor, go, seen, visiting
 from admin_api.console.words import Words
+from admin_api.fields import BigId
 from admin_api.history_finding import names_of
 from admin_api.idempotency import Reply
 from admin_api.office import Office
@@ -22,7 +23,6 @@ from admin_api.paging import Position, decode
 from admin_api.problem import Problem
 from admin_api.security.authentication import InOffice
 from admin_api.security.permissions import Permission
-from admin_api.values import PathBigId
 
 router = APIRouter()
 Reader = Annotated[Visitor, Depends(visiting(Permission.ACCOUNTS_READ))]
@@ -91,19 +91,18 @@ async def _form(
 ) -> Response:
     account = await accounts.account_of(office, seen(visitor), account_id)
     networks = sorted((network.name, network.network_id) for network in office.programme.networks.values())
-    return page(
+    return form_page(
         visitor,
+        f"/accounts/{account_id}/adjust",
         "adjust.html",
-        status=told.status if told else 200,
+        told,
         account_id=account_id,
-        sentences=balance_sentences(visitor.words, account.balance),
+        sentences=balance_sentences(visitor.words, account, iso_day(office.desk.today())),
         state=status_sentence(visitor.words, account),
         networks=networks,
         typed={"direction": "give", "points": "", "lasting": "", "day": "", "reason": "", **typed},
         today=iso_day(office.desk.today()),
         limit=visitor.words.points(office.limits.adjust_alone_points_max),
-        wrong=told.sentence if told else "",
-        key=new_key(),
     )
 
 
@@ -130,14 +129,14 @@ async def waiting(
 
 
 @router.get("/adjustments/{adjustment_id}")
-async def show_one(visitor: Reader, office: InOffice, adjustment_id: PathBigId) -> Response:
+async def show_one(visitor: Reader, office: InOffice, adjustment_id: BigId) -> Response:
     """Show one adjustment, to be decided on if it waits."""
     return await _one(visitor, office, adjustment_id)
 
 
 @router.post("/adjustments/{adjustment_id}/{verb}")
 async def decide(
-    visitor: Approver, office: InOffice, adjustment_id: PathBigId, verb: Verb, key: FormKey
+    visitor: Approver, office: InOffice, adjustment_id: BigId, verb: Verb, key: FormKey
 ) -> Response:  # fmt: skip
     """Approve or decline what somebody else asked for."""
     deed = adjustments.approve if verb == "approve" else adjustments.decline
@@ -162,20 +161,19 @@ async def _one(visitor: Visitor, office: Office, adjustment_id: int, *, told: No
     words, actor = visitor.words, seen(visitor)
     one = await adjustments.adjustment_of(office, actor, adjustment_id)
     account = await accounts.account_of(office, actor, one.account_id)
-    return page(
+    return form_page(
         visitor,
+        f"/adjustments/{adjustment_id}",
         "adjustment.html",
-        status=told.status if told else 200,
+        told,
         one=one,
         sentence=_sentence(words, one),
-        sentences=balance_sentences(words, account.balance),
+        sentences=balance_sentences(words, account, iso_day(office.desk.today())),
         state=status_sentence(words, account),
         names=await names_of(office, [one.asked_by, one.decided_by]),
         asked=when(words, one.asked_ms),
         decided=when(words, one.decided_ms) if one.decided_ms else "",
         own=one.asked_by == actor.name,
-        wrong=told.sentence if told else "",
-        key=new_key(),
     )
 
 

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from admin_api import cards
 from admin_api.api.answers import AccountPath
 from admin_api.cards import CardView, IssueAsked, Issued, KindName, NumberAsked, Reason
-from admin_api.console.forms import FormKey, NotTaken, Typed, new_key, taken
+from admin_api.console.forms import FormKey, NotTaken, Typed, at, form_page, taken
 from admin_api.console.rendering import page
 from admin_api.console.visitor import Flash, Visitor, go, seen, visiting
 from admin_api.console.words import Words
@@ -146,10 +146,11 @@ def _verb_page(
     visitor: Visitor, card: CardView, verb: Verb, *, told: NotTaken | None = None, reason: Reason = Reason.LOST
 ) -> Response:
     words = visitor.words
-    return page(
+    return form_page(
         visitor,
+        f"/accounts/{card.account_id}/cards/{card.card}/{verb}",
         "deed.html",
-        status=told.status if told else 200,
+        told,
         account_id=card.account_id,
         name=f"{verb}_card",
         facts=[
@@ -159,8 +160,6 @@ def _verb_page(
         choices=REASONS if verb == "block" else (),
         asks_reason=False,
         reason=reason,
-        wrong=told.sentence if told else "",
-        key=new_key(),
         danger=verb == "block",
     )
 
@@ -169,18 +168,18 @@ def _number_page(
     visitor: Visitor, account_id: int, card: CardView | None, typed: _Typed, *, told: NotTaken | None = None,
     reason: Reason = Reason.LOST,
 ) -> Response:  # fmt: skip
-    return page(
+    where = "new" if card is None else f"{card.card}/replace"
+    return form_page(
         visitor,
+        f"/accounts/{account_id}/cards/{where}",
         "card_number.html",
-        status=told.status if told else 200,
+        told,
         account_id=account_id,
         card=card,
         typed=typed,
         kinds=KINDS,
         reasons=REASONS,
         reason=reason,
-        wrong=told.sentence if told else "",
-        key=new_key(),
     )
 
 
@@ -188,4 +187,4 @@ def _issued(visitor: Visitor, account_id: int, issued: Issued, key: str) -> Resp
     """Go back to the account; a number that was drawn is told first, on a page that nothing keeps."""
     if issued.number is None:
         return go(f"/accounts/{account_id}", Flash("done", key, {"card": issued.card.masked}))
-    return page(visitor, "card_issued.html", account_id=account_id, issued=issued)
+    return page(at(visitor, f"/accounts/{account_id}"), "card_issued.html", account_id=account_id, issued=issued)

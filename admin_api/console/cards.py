@@ -12,7 +12,7 @@ from admin_api.api.answers import csv_answer
 from admin_api.card_batches import BatchAsked, BatchView
 from admin_api.cards import IssueAsked, Issued, NumberAsked
 from admin_api.console.account_words import when
-from admin_api.console.forms import FormKey, NotTaken, Typed, new_key, taken
+from admin_api.console.forms import FormKey, NotTaken, Typed, at, form_page, taken
 from admin_api.console.rendering import page
 from admin_api.console.visitor import Flash, Visitor, go, seen, visiting
 from admin_api.console.words import Words
@@ -79,14 +79,18 @@ async def issue(
         return go(
             f"/accounts/{issued.card.account_id}", Flash("done", "card.issued_done", {"card": issued.card.masked})
         )
-    return page(visitor, "card_issued.html", account_id=issued.card.account_id, issued=issued)
+    return page(at(visitor, "/cards"), "card_issued.html", account_id=issued.card.account_id, issued=issued)
 
 
 def _single_page(visitor: Visitor, typed: dict[str, str], *, told: NotTaken | None = None) -> Response:
-    return page(
-        visitor, "card_new.html", status=told.status if told else 200, typed=typed, kinds=_KINDS,
-        wrong=told.sentence if told else "", key=new_key(),
-    )  # fmt: skip
+    return form_page(
+        visitor,
+        "/cards/new",
+        "card_new.html",
+        told,
+        typed=typed,
+        kinds=_KINDS,
+    )
 
 
 @router.get("/cards/batches/new")
@@ -141,10 +145,15 @@ def _batch_asked(words: Words, typed: dict[str, str]) -> BatchAsked:
 
 
 def _batch_page(visitor: Visitor, office: Office, typed: dict[str, str], *, told: NotTaken | None = None) -> Response:
-    return page(
-        visitor, "batch_new.html", status=told.status if told else 200, typed=typed, kinds=_KINDS,
-        most=visitor.words.number(office.limits.batch_cards_max), wrong=told.sentence if told else "", key=new_key(),
-    )  # fmt: skip
+    return form_page(
+        visitor,
+        "/cards/batches/new",
+        "batch_new.html",
+        told,
+        typed=typed,
+        kinds=_KINDS,
+        most=visitor.words.number(office.limits.batch_cards_max),
+    )
 
 
 @router.get("/cards/batches/{batch_id}")

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Awaitable, Callable
-from decimal import Decimal, InvalidOperation
+from dataclasses import replace
+from decimal import Decimal
 from typing import Annotated, Any
 
-from fastapi import Form
+from fastapi import Form, Response
 
+from admin_api.console.rendering import page
 from admin_api.console.visitor import Visitor, seen
 from admin_api.console.words import Words
 from admin_api.idempotency import Key, Reply, replied_once, replied_once_in_registry
 from admin_api.office import Office
-from admin_api.problem import Problem
+from admin_api.problem import Problem, under_way
+from ledger.operator_desk import Undecided
 from ledger.registry.registry import Conflict
+from ledger.submission import Refusal
 
 #: The hidden field of a form that changes something.
 FormKey = Annotated[str, Form(alias="key", pattern=r"^[0-9a-f]{32}$")]
@@ -24,19 +29,38 @@ Typed = Annotated[str, Form(max_length=400)]
 _KEY_BYTES = 16
 _POINTS_MAX = 100_000_000_000
 _POINTS_DIGITS = 2
+_POINTS = re.compile(r"[0-9]{1,12}(\.[0-9]{1,2})?")
 _IN_FORM = frozenset({409, 422})
 _LINE_MAX = 200
+_UNAVAILABLE = 503
 
 Work = Callable[[bytes], Awaitable[Reply]]
 
 
 class NotTaken(Exception):  # noqa: N818 - it is an answer
-    """A form was not taken; its page is shown again with this sentence."""
+    """A form was not taken; its page is shown again with this sentence.
 
-    def __init__(self, sentence: str, status: int = 422) -> None:
+    With `key` it keeps its key, because nobody knows yet what became of it: sent again, it is done once all the same.
+    """
+
+    def __init__(self, sentence: str, status: int = 422, key: str = "") -> None:
         super().__init__(sentence)
         self.sentence = sentence
         self.status = status
+        self.key = key
+
+
+def at(visitor: Visitor, path: str) -> Visitor:
+    """Return the visitor of a page that is shown in answer to a form, and that has an address of its own."""
+    return replace(visitor, path=path)
+
+
+def form_page(visitor: Visitor, path: str, template: str, told: NotTaken | None, **context: Any) -> Response:
+    """Return the page of a form that lies at a path; `told` is why it was not taken a moment ago."""
+    if told is None:
+        return page(visitor, template, wrong="", key=new_key(), **context)
+    key = told.key or new_key()
+    return page(at(visitor, path), template, status=told.status, wrong=told.sentence, key=key, **context)
 
 
 def new_key() -> str:
@@ -60,7 +84,12 @@ async def taken(
     except Problem as problem:
         if problem.status not in _IN_FORM:
             raise
-        raise NotTaken(said(visitor.words, problem), problem.status) from None
+        unsettled = problem.body["type"] == under_way("").body["type"]
+        raise NotTaken(said(visitor.words, problem), problem.status, key if unsettled else "") from None
+    except Undecided as undecided:
+        unsettled = undecided.refusal is Refusal.UNAVAILABLE
+        sentence = visitor.words.t("form.unsettled" if unsettled else "form.busy")
+        raise NotTaken(sentence, _UNAVAILABLE, key if unsettled else "") from None
 
 
 def said(words: Words, problem: Problem) -> str:
@@ -80,13 +109,10 @@ def said(words: Words, problem: Problem) -> str:
 def points_of(text: str) -> int | None:
     """Return minor points of what somebody typed, with a point or a comma; None if it is no amount above 0."""
     tidy = "".join(text.split()).replace(",", ".")
-    try:
-        minor = Decimal(tidy).scaleb(_POINTS_DIGITS)
-    except InvalidOperation:
+    if not _POINTS.fullmatch(tidy):
         return None
-    if not minor.is_finite() or minor != minor.to_integral_value() or not 0 < minor <= _POINTS_MAX:
-        return None
-    return int(minor)
+    minor = int(Decimal(tidy).scaleb(_POINTS_DIGITS))
+    return minor if 0 < minor <= _POINTS_MAX else None
 
 
 def line_of(words: Words, text: str) -> str:

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from admin_api import accounts, member_changes, members
 from admin_api.api.answers import AccountPath
 from admin_api.console.account_words import when
-from admin_api.console.forms import FormKey, NotTaken, Typed, new_key, taken
+from admin_api.console.forms import FormKey, NotTaken, Typed, form_page, new_key, taken
 from admin_api.console.member_form import CARD_KINDS, FIELDS, Personal, shown_changes, shown_member
 from admin_api.console.rendering import page
 from admin_api.console.visitor import Flash, Visitor, go, seen, visiting
@@ -74,10 +74,11 @@ async def create(
 def _new_page(
     visitor: Visitor, filled: Personal, account: str, more: dict[str, str], *, told: NotTaken | None = None
 ) -> Response:
-    return page(
+    return form_page(
         visitor,
+        f"/members/new?account={account}" if account else "/members/new",
         "member_form.html",
-        status=told.status if told else 200,
+        told,
         new=True,
         account_id=account,
         version=0,
@@ -86,8 +87,6 @@ def _new_page(
         fields=FIELDS,
         kinds=CARD_KINDS,
         more={"kind": "ean13", "number": "", "phone_as_card": "", **more},
-        wrong=told.sentence if told else "",
-        key=new_key(),
     )
 
 
@@ -166,10 +165,11 @@ def _change_page(
     visitor: Visitor, account_id: int, filled: Personal, version: int, kept: dict[str, Any], *,
     told: NotTaken | None = None,
 ) -> Response:  # fmt: skip
-    return page(
+    return form_page(
         visitor,
+        f"/members/{account_id}/change",
         "member_form.html",
-        status=told.status if told else 200,
+        told,
         new=False,
         account_id=account_id,
         version=version,
@@ -178,8 +178,6 @@ def _change_page(
         fields=FIELDS,
         kinds=(),
         more={},
-        wrong=told.sentence if told else "",
-        key=new_key(),
     )
 
 
@@ -223,7 +221,10 @@ async def erase(visitor: Eraser, office: InOffice, account_id: AccountPath, key:
 
 
 def _erase_page(visitor: Visitor, account_id: int, *, told: NotTaken | None = None) -> Response:
-    return page(
-        visitor, "member_erase.html", status=told.status if told else 200, account_id=account_id,
-        wrong=told.sentence if told else "", key=new_key(),
-    )  # fmt: skip
+    return form_page(
+        visitor,
+        f"/members/{account_id}/erase",
+        "member_erase.html",
+        told,
+        account_id=account_id,
+    )

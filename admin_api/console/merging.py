@@ -7,10 +7,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Form, Response
 
 from admin_api import accounts, history, merges
-from admin_api.accounts import AccountView
+from admin_api.accounts import AccountView, iso_day
 from admin_api.api.answers import AccountPath
-from admin_api.console.account_words import balance_sentences, happened, status_sentence, when
-from admin_api.console.forms import FormKey, NotTaken, Typed, line_of, new_key, taken
+from admin_api.console.account_words import balance_sentences, status_sentence, when
+from admin_api.console.entry_words import happened
+from admin_api.console.forms import FormKey, NotTaken, Typed, at, form_page, line_of, taken
 from admin_api.console.rendering import page
 from admin_api.console.search import found_by
 from admin_api.console.visitor import Flash, Visitor, go, seen, visiting
@@ -21,6 +22,7 @@ from admin_api.office import Office
 from admin_api.paging import Position
 from admin_api.security.authentication import InOffice
 from admin_api.security.permissions import Permission
+from ledger.registry.accounts import EntryFilter
 
 router = APIRouter()
 Writer = Annotated[Visitor, Depends(visiting(Permission.ACCOUNTS_WRITE))]
@@ -49,7 +51,13 @@ async def _which(
     visitor: Visitor, office: Office, account_id: int, *, found: list[Found] | None = None, wrong: str = ""
 ) -> Response:
     account = await _side(visitor, office, account_id)
-    return page(visitor, "merge_which.html", account=account, found=found or [], wrong=wrong)
+    return page(
+        at(visitor, f"/accounts/{account_id}/merge"),
+        "merge_which.html",
+        account=account,
+        found=found or [],
+        wrong=wrong,
+    )
 
 
 @router.get("/accounts/{account_id}/merge/{source}")
@@ -80,30 +88,27 @@ async def _both(
 ) -> Response:
     sides = [await _side(visitor, office, one) for one in (account_id, source)]
     ready = account_id != source and all(side["account"].status == "active" for side in sides)
-    return page(
+    return form_page(
         visitor,
+        f"/accounts/{account_id}/merge/{source}",
         "merge.html",
-        status=told.status if told else 200,
+        told,
         target=sides[0],
         source=sides[1],
         same=account_id == source,
         ready=ready,
         held=bool(sides[1]["account"].holds),
         reason=reason,
-        wrong=told.sentence if told else "",
-        key=new_key(),
     )
 
 
 async def _side(visitor: Visitor, office: Office, account_id: int) -> dict[str, Any]:
     words, actor = visitor.words, seen(visitor)
     account: AccountView = await accounts.account_of(office, actor, account_id)
-    entries = await history.entries_of(
-        office, actor, account_id, history.Wanted.of_query(None, None, None, None, None, None, None), Position(_LAST)
-    )
+    entries = await history.entries_of(office, actor, account_id, EntryFilter(), Position(_LAST))
     return {
         "account": account,
         "status": status_sentence(words, account),
-        "sentences": balance_sentences(words, account.balance),
+        "sentences": balance_sentences(words, account, iso_day(office.desk.today())),
         "last": [(when(words, entry.at_ms), happened(words, entry)) for entry in entries.items],
     }

@@ -13,6 +13,7 @@ from fastapi import APIRouter, Depends, Form, Response
 
 from admin_api import accounts, members
 from admin_api.cards import tokens_for
+from admin_api.console.forms import at
 from admin_api.console.rendering import page
 from admin_api.console.visitor import Visitor, go, seen, visiting
 from admin_api.console.words import Words
@@ -51,10 +52,8 @@ async def search(visitor: Finder, office: InOffice, q: Annotated[str, Form()] = 
     found = await found_by(office, visitor, text)
     if len(found) == 1:
         return go(f"/accounts/{found[0].account_id}")
-    words = visitor.words
-    return page(
-        visitor, "search.html", text=text, found=found, tried=_tried(visitor, text), hint=_hint(words, text)
-    )  # fmt: skip
+    tried, hint = _tried(visitor, text), _hint(visitor.words, text)
+    return page(at(visitor, "/search"), "search.html", text=text, found=found, tried=tried, hint=hint)
 
 
 async def found_by(office: Office, visitor: Visitor, text: str) -> list[Found]:

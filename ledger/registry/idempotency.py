@@ -54,6 +54,11 @@ async def finish(transaction: Transaction, key: Key, claimed: int, status: int, 
     await transaction.execute(statements("idempotency")["finish"], key.actor, key.key, claimed, status, answer)
 
 
+async def keep(transaction: Transaction, key: Key, claimed: int, *, now_ms: int) -> None:
+    """Say that the work is still under way."""
+    await transaction.execute(statements("idempotency")["keep"], key.actor, key.key, claimed, now_ms)
+
+
 async def release(transaction: Transaction, key: Key, claimed: int) -> None:
     """Let a repetition do the work again."""
     await transaction.execute(statements("idempotency")["release"], key.actor, key.key, claimed)

@@ -169,6 +169,22 @@ async def test_a_claim_of_a_dead_process_is_taken_over_after_a_while(office: Off
     assert (await replied_once(office, ANNA, "k", ASKED, deed)).body == {"done": True}
 
 
+async def test_whoever_is_at_work_is_not_taken_for_dead(rig: OfficeRig) -> None:
+    office = replace(rig.office, limits=replace(rig.office.limits, idempotency_takeover_s=1, idempotency_wait_s=0.1))
+    may_end = asyncio.Event()
+
+    async def slow(_id: bytes) -> Reply:
+        await may_end.wait()
+        return Reply(200, {"done": True})
+
+    first = asyncio.create_task(replied_once(office, ANNA, "k", ASKED, slow))
+    await asyncio.sleep(2)
+    with pytest.raises(Problem):
+        await replied_once(office, ANNA, "k", ASKED, Deed(RuntimeError("done twice")))
+    may_end.set()
+    assert (await first).body == {"done": True}
+
+
 async def test_one_that_was_taken_for_dead_does_not_overwrite_the_answer(office: Office) -> None:
     begun, may_end = asyncio.Event(), asyncio.Event()
 

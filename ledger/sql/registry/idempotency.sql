@@ -18,6 +18,10 @@ SET fingerprint = $3, at_ms = $4, claim = $5, claimed_ms = $4, status = NULL, an
 -- $1 actor, $2 key, $3 claim, $4 status, $5 answer. Does nothing when another one took over.
 UPDATE office.idempotency SET status = $4, answer = $5 WHERE actor = $1 AND key = $2 AND claim = $3 AND status IS NULL
 
+-- name: keep
+-- $1 actor, $2 key, $3 claim, $4 now: whoever has this claim is still at work.
+UPDATE office.idempotency SET claimed_ms = $4 WHERE actor = $1 AND key = $2 AND claim = $3 AND status IS NULL
+
 -- name: release
 -- $1 actor, $2 key, $3 claim.
 UPDATE office.idempotency SET claimed_ms = 0 WHERE actor = $1 AND key = $2 AND claim = $3 AND status IS NULL
