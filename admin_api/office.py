@@ -90,6 +90,8 @@ class Office:
     proofs: Proofs
     #: Where people reach the console, as in "https://tillwire.example.com": what links are made from.
     console_url: str = ""
+    #: Where registers connect, as in "tills.example.com:7411", for people who set one up; empty if nobody knows.
+    registers_at: str = ""
     #: What remembers attempts and knows passwords.
     guard: Guard = field(init=False)
 
