@@ -155,7 +155,7 @@ def card_of(office: Office, kind: KindName, number: str) -> NewCard:
     try:
         return new_card(CardKind[kind.upper()], number.strip(), office.keys.token_key, active=True)
     except BadCard as error:
-        raise invalid(error.reason, fields=[{"where": "card.number", "what": error.reason}]) from None
+        raise invalid(error.reason, ("card.number", error.reason)) from None
 
 
 async def find_cards(office: Office, actor: Actor, text: str) -> list[CardView]:

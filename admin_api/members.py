@@ -155,10 +155,7 @@ def tidy(office: Office, given: PersonalFields) -> PersonalFields:
     today = datetime.fromtimestamp(office.clock.now_ms() / 1000, UTC).date()
     fields, faults = tidied(given, today)
     if faults:
-        raise invalid(
-            "; ".join(f"{name} {what}" for name, what in faults),
-            fields=[{"where": name, "what": what} for name, what in faults],
-        )
+        raise invalid("; ".join(f"{name} {what}" for name, what in faults), *faults)
     return fields
 
 
