@@ -225,6 +225,17 @@ async def unblock(office: Office, actor: Actor, ref: str, request_id: bytes) -> 
     return await _change(office, actor, "card.unblock", ref, request_id, office.desk.unblock)
 
 
+async def unlink(office: Office, actor: Actor, ref: str, request_id: bytes) -> None:
+    """Take a card from its account, which lives on, so that any account may get it."""
+    check_reach(actor, Permission.CARDS_WRITE)
+    async with office.registry.reading() as transaction:
+        account = await deeds.noted(transaction, request_id, "card.unlink")
+    # Once it is done there is no card any more to tell which account it was.
+    account = (await _row(office, ref))["account_id"] if account is None else account
+    deed = Deed("card.unlink", f"card:{ref}", request_id, account)
+    await do(office, actor, deed, lambda: office.desk.unlink(request_id, account, bytes.fromhex(ref)))
+
+
 async def replace(
     office: Office, actor: Actor, ref: str, asked: NumberAsked, request_id: bytes, reason: Reason
 ) -> Issued:

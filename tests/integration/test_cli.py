@@ -163,7 +163,7 @@ def test_up_serves_stops_and_comes_up_again_after_kill_9(own_folder: Path) -> No
             for word in (
                 "registers",
                 "console",
-                "admin create-owner",
+                "/invitation/twi_",
                 "PostgreSQL",
                 "Valkey",
                 "MQTT",

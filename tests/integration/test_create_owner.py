@@ -9,6 +9,9 @@ import sys
 import asyncpg
 import pytest
 
+from server.first_owner import link_for_newcomer
+from server.settings import Settings
+
 
 def run(postgres_url: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
     environment = {**os.environ, "TILLWIRE_POSTGRES_URL": postgres_url, "TILLWIRE_ADMIN_URL": "https://t.example.com/"}
@@ -48,3 +51,17 @@ def test_it_makes_no_owner_of_somebody_else(postgres_url: str) -> None:
 def test_nonsense_is_one_sentence(postgres_url: str, wrong: tuple[str, ...]) -> None:
     refused = run(postgres_url, *wrong)
     assert (refused.returncode != 0, len(refused.stderr.strip().splitlines())) == (True, 1)
+
+
+def test_whoever_starts_a_new_installation_gets_in_until_somebody_else_is_invited(postgres_url: str) -> None:
+    settings = Settings.model_validate({"postgres_url": postgres_url})
+    first, again = asyncio.run(link_for_newcomer(settings)), asyncio.run(link_for_newcomer(settings))
+    assert first is not None
+    assert again is not None
+    assert first.startswith("/invitation/twi_")
+    assert again != first, "the one before works no longer"
+    asyncio.run(execute(postgres_url, "UPDATE office.console_user SET password_hash = 'x'"))
+    assert asyncio.run(link_for_newcomer(settings)) is None
+    asyncio.run(execute(postgres_url, "UPDATE office.console_user SET password_hash = NULL"))
+    assert run(postgres_url, "--email", "anna@example.com", "--name", "Anna").returncode == 0
+    assert asyncio.run(link_for_newcomer(settings)) is None
