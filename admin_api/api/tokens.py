@@ -64,7 +64,7 @@ async def post(office: InOffice, actor: _Acting, key: IdempotencyKey, asked: Tok
     """Make a token for a program."""
 
     async def work(_request_id: bytes) -> Reply:
-        return Reply(201, (await make_token(office, actor, asked)).model_dump())
+        return Reply.of(await make_token(office, actor, asked), 201)
 
     return await once_in_registry(office, actor, key, asked, work)
 
