@@ -72,7 +72,7 @@ async def taken_once(
 def refusal(words: Words, problem: Problem) -> Refused:
     """Return a problem as what a form is answered; `fields` of the problem are named as it names them."""
     faults = problem.body.get("fields", ())
-    named = {str(fault["field"]): str(fault["what"]) for fault in faults if "field" in fault}
+    named = {str(fault["where"]): str(fault["what"]) for fault in faults}
     if named:
         return Refused(words.t("entry.mend"), named, problem.status)
     return Refused(said(words, problem), status=problem.status)

@@ -77,3 +77,9 @@ async def revoke_made_by(transaction: Transaction, actor: str, now_ms: int, *, k
     """End the tokens that an actor made, and those made with them, unless they permit no more than `keep`."""
     rows = await transaction.fetch(statements("tokens")["revoke_tokens_of"], actor, now_ms, sorted(keep))
     return [row["token_id"] for row in rows]
+
+
+async def standing(transaction: Transaction, token_id: int, now_ms: int) -> int | None:
+    """Return when a token expires, None if it is not in force; nobody revokes it until the transaction ends."""
+    expires_ms: int | None = await transaction.fetchval(statements("tokens")["standing_token"], token_id, now_ms)
+    return expires_ms

@@ -153,6 +153,8 @@ CREATE TABLE office.audit (
 CREATE INDEX audit_at ON office.audit (at_ms);
 CREATE INDEX audit_actor ON office.audit (actor, audit_id);
 CREATE INDEX audit_account ON office.audit (account_id, audit_id) WHERE account_id IS NOT NULL;
+CREATE INDEX audit_subject ON office.audit (subject, audit_id);
+CREATE INDEX audit_partner ON office.audit (partner_id, audit_id) WHERE partner_id IS NOT NULL;
 CREATE INDEX audit_request ON office.audit (request_id) WHERE request_id IS NOT NULL;
 
 -- What a POST with an Idempotency-Key was answered (encrypted), so that a repetition gets the same and does nothing. Without a status it runs
@@ -188,7 +190,8 @@ CREATE TABLE office.adjustment (
     CHECK ((decided_by IS NULL) = (decided_person IS NULL)),
     CHECK (decided_person IS DISTINCT FROM asked_person)
 );
-CREATE INDEX adjustment_waiting ON office.adjustment (adjustment_id) WHERE state = 'waiting';
+CREATE INDEX adjustment_open ON office.adjustment (adjustment_id) WHERE state IN ('waiting', 'approved');
+CREATE INDEX adjustment_account ON office.adjustment (account_id, adjustment_id);
 
 -- What one account gave up comes in at one other account only, whoever asks and wherever it is decided.
 CREATE UNIQUE INDEX entry_merge_in ON entry (target) WHERE op = 48;
@@ -207,6 +210,7 @@ CREATE TABLE office.merge (
     done_ms bigint,
     CHECK (source <> target)
 );
+CREATE INDEX merge_target ON office.merge (target);
 CREATE INDEX merge_open ON office.merge (merge_id) WHERE state IN ('asked', 'out');
 
 -- Figures. `tally` is what workers answered, by minute (since 1970) and store; `flow` what the journal says of the same minute.

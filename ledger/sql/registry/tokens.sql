@@ -38,3 +38,7 @@ WITH RECURSIVE made AS (
 )
 UPDATE office.api_token t SET revoked_ms = $2 FROM made m
 WHERE t.token_id = m.token_id AND m.revoked_ms IS NULL AND NOT m.permissions <@ $3 RETURNING t.token_id
+
+-- name: standing_token
+-- $1 id, $2 now. Returns the end of a token that is in force, which stays so until the transaction ends.
+SELECT expires_ms FROM office.api_token WHERE token_id = $1 AND expires_ms > $2 AND revoked_ms IS NULL FOR SHARE
