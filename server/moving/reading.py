@@ -166,7 +166,10 @@ def _sheet_rows(sheet: Any) -> Iterator[RawRow]:
 
 
 def as_text(cell: Cell) -> str:
-    """Return a cell as text without surrounding space: of a number all its digits, of a day its ISO form."""
+    """Return a cell as text without surrounding space: of a day its ISO form, of a number what a spreadsheet shows.
+
+    That is 15 digits at most: the rest is not the number, but how it lies in the memory.
+    """
     if type(cell) is str:
         return cell.strip()
     if cell is None:
@@ -174,7 +177,7 @@ def as_text(cell: Cell) -> str:
     if isinstance(cell, bool):
         return "true" if cell else "false"
     if isinstance(cell, float):
-        return str(int(cell)) if cell.is_integer() else repr(cell)
+        return str(int(cell)) if cell.is_integer() else format(cell, ".15g")
     if hasattr(cell, "isoformat"):
         return str(cell.isoformat())
     return str(cell)
