@@ -140,6 +140,12 @@ async def listed(
     return position.page(rows, AdjustmentView.of, lambda row: (row["adjustment_id"],))
 
 
+async def adjustment_of(office: Office, actor: Actor, adjustment_id: int) -> AdjustmentView:
+    """Return one adjustment. Raises a Problem (404)."""
+    check_reach(actor, Permission.ACCOUNTS_READ)
+    return await _view(office, adjustment_id)
+
+
 async def approve(office: Office, actor: Actor, adjustment_id: int) -> AdjustmentView:
     """Approve what somebody else asked for, and make it. Raises a Problem (403, 404, 409)."""
     row = await _decided(office, actor, adjustment_id, "approved")

@@ -18,6 +18,14 @@ def console_url(settings: Settings, port: int | None = None) -> str:
     return f"{scheme}://{_reachable(settings.admin_host)}:{port or settings.admin_port}"
 
 
+def registers_at(settings: Settings) -> str:
+    """Return host and port that registers connect to; on all interfaces, the host is the one of the console."""
+    host = settings.listen_host
+    if _reachable(host) != _bracketed(host):
+        host = urlsplit(console_url(settings)).hostname or host
+    return f"{_bracketed(host)}:{settings.listen_port}" if settings.listen_port else ""
+
+
 def _reachable(host: str) -> str:
     try:
         address = ipaddress.ip_address(host)

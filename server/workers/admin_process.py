@@ -84,6 +84,7 @@ class AdminProcess:
             installation=self.installation,
             proofs=self.proofs,
             console_url=console_url(settings, link.listen_socket.getsockname()[1]),
+            registers_at=registers_at(settings),
         )
         self._gathering = Gathering(office)
         self._finishing = Finishing(office)
