@@ -17,8 +17,8 @@ Points and money are integers in minor units (100 are one point), moments (`*_ms
 
 **Who asks**: a token of `POST /v1/tokens` as `Authorization: Bearer ...`, or the session of a person who has signed in.
 
-**Every POST** but those of signing in needs the header `Idempotency-Key`, new for each new request. Without an answer, or
-after 503, send the same request with the same key: it is done once, and the answer is the same.
+**Every POST** but those of signing in needs the header `Idempotency-Key`, new for each new request. Without an answer,
+or after 503, send the same request with the same key: it is done once, and the answer is the same.
 
 **Errors** are problems (RFC 9457); `detail` is a sentence for people, `fields` names what is wrong in a request.
 
