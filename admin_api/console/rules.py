@@ -118,8 +118,7 @@ async def change(visitor: Writing, office: InOffice, network_id: Id, key: FormKe
 
         async def save() -> rules.SavedRules:
             # Here and not before: sent twice, a form finds its own rules in force.
-            if typed.get("base") != _base(await rules.current_rules(office, actor, network_id)):
-                raise Refused(words.t("rules.changed_meanwhile"), status=409)
+            _check_base(words, typed, await rules.current_rules(office, actor, network_id))
             return await rules.save_rules(office, actor, network_id, asked)
 
         done = await taken_once(office, visitor, key, f"rules of {network_id}", asked, save)
@@ -257,6 +256,11 @@ def _of_changes(words: Words, changes: Sequence[Change]) -> list[Difference]:
     ]
 
 
+def _check_base(words: Words, typed: dict[str, str], current: RulesVersion) -> None:
+    if typed.get("base") != _base(current):
+        raise Refused(words.t("rules.changed_meanwhile"), status=409)
+
+
 def _base(current: RulesVersion) -> str:
     return "none" if current.version is None else str(current.version)
 
@@ -298,9 +302,7 @@ def _example(words: Words, currency: str, typed: dict[str, str]) -> tuple[Exampl
     digits = {"amount": get_currency_precision(currency), "points": 2, "available": 2}
     values = {name: _minor(texts[name], digits[name]) for name in _EXAMPLE}
     faults = {name: words.t(f"rules.example_bad_{name}") for name, value in values.items() if value is None}
-    example = Example(
-        **{name: value or 0 for name, value in values.items()}, partial=bool(texts["partial"])
-    )
+    example = Example(**{name: value or 0 for name, value in values.items()}, partial=bool(texts["partial"]))
     return example, faults
 
 
@@ -312,5 +314,3 @@ def _minor(text: str, digits: int) -> int | None:
     if not minor.is_finite() or minor != minor.to_integral_value() or not 0 <= minor <= _MINOR_MAX:
         return None
     return int(minor)
-
-

@@ -32,9 +32,7 @@ class _Done(BaseModel):
 
 
 @router.get("/tokens")
-async def show_all(
-    visitor: Owner, office: InOffice, cursor: Annotated[str, Query(max_length=1_024)] = ""
-) -> Response:
+async def show_all(visitor: Owner, office: InOffice, cursor: Annotated[str, Query(max_length=1_024)] = "") -> Response:
     """Show tokens, those too that work no longer."""
     position = Position(key=decode(cursor)) if cursor else Position()
     found = await list_tokens(office, seen(visitor), position)
@@ -61,12 +59,8 @@ async def make(visitor: Owner, office: InOffice, key: FormKey, fields: Fields) -
             words, TokenAsked, name=typed["name"], permissions=list(given["permissions"]), partner_id=partner_id,
             days=typed["days"] or "0",
         )  # fmt: skip
-        if asked.days > office.limits.token_days_max:
-            most = words.t("tokens.days_most", days=office.limits.token_days_max)
-            raise Refused(words.t("entry.mend"), {"days": most})
-        done = await taken_once(
-            office, visitor, key, "token", asked, lambda: make_token(office, seen(visitor), asked)
-        )
+        _check_days(visitor, office, asked.days)
+        done = await taken_once(office, visitor, key, "token", asked, lambda: make_token(office, seen(visitor), asked))
     except Refused as told:
         return await _new_page(visitor, office, given, told)
     return told_once(visitor, "tokens", done["token"], "/tokens", name=asked.name, until_ms=done["expires_ms"])
@@ -93,9 +87,7 @@ async def revoke(visitor: Owner, office: InOffice, token_id: Id, key: FormKey) -
     return go("/tokens", Flash("done", "tokens.revoke_done", {}))
 
 
-async def _new_page(
-    visitor: Visitor, office: Office, typed: dict[str, Any], told: Refused | None = None
-) -> Response:
+async def _new_page(visitor: Visitor, office: Office, typed: dict[str, Any], told: Refused | None = None) -> Response:
     partners = (await coalition.list_partners(office, seen(visitor), Position(limit=_PARTNERS_MAX))).items
     own = [permission.value for permission in Permission if seen(visitor).may(permission)]
     return page(
@@ -103,6 +95,12 @@ async def _new_page(
         partners=partners, days_max=office.limits.token_days_max, wrong=told.sentence if told else "",
         faults=told.fields if told else {}, key=new_key(),
     )  # fmt: skip
+
+
+def _check_days(visitor: Visitor, office: Office, days: int) -> None:
+    words, most = visitor.words, office.limits.token_days_max
+    if days > most:
+        raise Refused(words.t("entry.mend"), {"days": words.t("tokens.days_most", days=most)})
 
 
 async def _asking(visitor: Visitor, office: Office, token_id: int, told: Refused | None = None) -> Response:
