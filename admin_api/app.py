@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from http import HTTPStatus
 
 from fastapi import FastAPI, Request, Response
@@ -101,8 +102,8 @@ def _answer_problems(app: FastAPI) -> None:
     async def _invalid(_request: Request, error: RequestValidationError) -> JSONResponse:
         if any(tuple(e["loc"]) == _KEY_HEADER and e["type"] == "missing" for e in error.errors()):
             return answer(bad_request("every POST needs the header Idempotency-Key, new for each new request"))
-        fields = [{"where": _shown(".".join(map(str, e["loc"]))), "what": _shown(e["msg"])} for e in error.errors()]
-        return answer(invalid("; ".join(f"{f['where']}: {f['what']}" for f in fields), fields=fields))
+        faults = [(_where(e["loc"]), _shown(e["msg"])) for e in error.errors()]
+        return answer(invalid("; ".join(f"{where}: {what}" for where, what in faults), *faults))
 
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> Response:
@@ -126,6 +127,12 @@ def _answer_problems(app: FastAPI) -> None:
         if error.refusal is Refusal.ID_REUSED:
             return answer(key_reused())
         return answer(unavailable(f"not decided: {error}; send the same request again"))
+
+
+def _where(place: Sequence[int | str]) -> str:
+    """Return the path to a value: in the body, as whoever checks more than its shape says it, or of a parameter."""
+    path = place[1:] if place[0] == "body" and len(place) > 1 else place
+    return _shown(".".join(map(str, path)))
 
 
 def _shown(text: str) -> str:

@@ -77,6 +77,25 @@ class Installation(Process, Protocol):
         """Yield what `health` tells about once a second, until this process ends."""
 
 
+class Records(Protocol):
+    """As much of the office as it takes to keep the registry: nothing that needs the ledger or a running server.
+
+    An `Office` is one, and so is what the command line on the host has.
+    """
+
+    @property
+    def registry(self) -> Registry:
+        """Where it is kept."""
+
+    @property
+    def limits(self) -> OfficeLimits:
+        """What bounds it."""
+
+    @property
+    def clock(self) -> Clock:
+        """The time of entries."""
+
+
 @dataclass(frozen=True, slots=True)
 class Office:
     """Everything that endpoints and pages use."""

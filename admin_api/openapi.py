@@ -23,7 +23,9 @@ def describe(app: FastAPI) -> dict[str, Any]:
             separate_input_output_schemas=False,
         )
         schemas = document.setdefault("components", {}).setdefault("schemas", {})
-        schemas[ProblemDetails.__name__] = ProblemDetails.model_json_schema()
+        problem = ProblemDetails.model_json_schema(ref_template="#/components/schemas/{model}")
+        schemas.update(problem.pop("$defs"))
+        schemas[ProblemDetails.__name__] = problem
         app.openapi_schema = document
     return app.openapi_schema
 

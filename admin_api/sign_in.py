@@ -126,12 +126,12 @@ async def accept_invitation(office: Office, browser: Browser, token: str, *, pas
     shown = await invitation(office, token)
     wrong = objection(password, shown.email)
     if wrong is not None:
-        raise invalid(wrong, fields=[{"where": "body.password", "what": wrong}])
+        raise invalid(wrong, ("password", wrong))
     secret = office.guard.codes.secret_of(token)
     step = matching_step(secret, code, office.clock.now_ms())
     if step is None:
         wrong = "the code is not the one that the authenticator shows now"
-        raise invalid(wrong, fields=[{"where": "body.code", "what": wrong}])
+        raise invalid(wrong, ("code", wrong))
     password_hash = await office.guard.passwords.hashed(password)
     async with office.registry.writing() as transaction:
         user_id = await users.use_invitation(transaction, token, office.clock.now_ms())

@@ -1,4 +1,4 @@
-"""Cards and batches of cards: find, issue, activate, block, unblock, replace, print."""
+"""Cards and batches of cards: find, issue, activate, block, unblock, replace, unlink, print."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, Field
 
 from admin_api import card_batches, cards
-from admin_api.api.answers import CSV, csv_answer
+from admin_api.api.answers import CSV, Done, csv_answer
 from admin_api.card_batches import BatchAsked, BatchView
 from admin_api.cards import CardView, IssueAsked, Issued, NumberAsked, Reason, Ref
 from admin_api.fields import Asked
@@ -103,6 +103,17 @@ async def unblock(office: InOffice, actor: Writer, card: Ref, key: IdempotencyKe
 
     async def work(request_id: bytes) -> Reply:
         return Reply(200, (await cards.unblock(office, actor, card, request_id)).model_dump())
+
+    return await once(office, actor, key, {}, work)
+
+
+@router.post("/cards/{card}/unlink", response_model=Done, summary="Take a card from its account.")
+async def unlink(office: InOffice, actor: Writer, card: Ref, key: IdempotencyKey) -> JSONResponse:
+    """Let a card lead nowhere, as a phone number that changed hands: any account may get it. Its account lives on."""
+
+    async def work(request_id: bytes) -> Reply:
+        await cards.unlink(office, actor, card, request_id)
+        return Reply(200, Done().model_dump())
 
     return await once(office, actor, key, {}, work)
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 
 from admin_api.fields import BIGINT_MAX, Asked, BodyId, Id, Name
 from admin_api.idempotency import IdempotencyKey, Reply, once_in_registry
-from admin_api.office import Office
+from admin_api.office import Office, Records
 from admin_api.paging import Cursor, Page, Position
 from admin_api.problem import PROBLEMS, forbidden, invalid, not_found
 from admin_api.security.actor import Actor
@@ -89,7 +89,7 @@ async def delete(office: InOffice, actor: _Acting, token_id: Id) -> Response:
     return Response(status_code=204)
 
 
-async def make_token(office: Office, actor: Actor, asked: TokenAsked) -> TokenMade:
+async def make_token(office: Records, actor: Actor, asked: TokenAsked) -> TokenMade:
     """Make a token. Raises a Problem."""
     actor.check(Permission.TOKENS_WRITE)
     permissions = frozenset(asked.permissions)
@@ -134,7 +134,7 @@ async def list_tokens(office: Office, actor: Actor, position: Position) -> Page[
     return position.page(rows, _shown, lambda row: (row["token_id"],))
 
 
-async def revoke_token(office: Office, actor: Actor, token_id: int) -> None:
+async def revoke_token(office: Records, actor: Actor, token_id: int) -> None:
     """End a token for good. Raises a Problem."""
     actor.check(Permission.TOKENS_WRITE)
     async with office.registry.writing() as transaction:

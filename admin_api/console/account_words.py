@@ -66,7 +66,7 @@ def lot_sentence(words: Words, lot: LotView, today: str) -> str:
 def network_sentence(words: Words, at: AtNetwork) -> str:
     """Return what a register of a network would say to somebody who wants to pay with points."""
     if at.outcome is not None:
-        return words.outcome(at.outcome)
+        return f"{words.outcome(at.outcome)}."
     said = [words.t("account.may_spend", points=words.points(at.points))]
     if at.least:
         said.append(words.t("account.at_least", points=words.points(at.least)))

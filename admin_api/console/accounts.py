@@ -112,7 +112,7 @@ async def in_words(office: Office, visitor: Visitor, entries: list[EntryView]) -
 
 
 def _lot(words: Words, lot: LotView, today: str) -> tuple[str, str, str]:
-    return words.points(lot.free), words.points(lot.held), lot_sentence(words, lot, today)
+    return words.points(lot.free), words.points(lot.held) if lot.held else "", lot_sentence(words, lot, today)
 
 
 def _further(chosen: Chosen, entries: Page[EntryView]) -> str:

@@ -120,7 +120,7 @@ def _refers(
 
 def happened(words: Words, entry: EntryView) -> str:
     """Return what an entry did, as a sentence."""
-    clauses = _CLAUSES.get(entry.operation, _clauses_of_other)(words, entry)
+    clauses = _CLAUSES.get(entry.operation, _clauses_of_other)(words, entry) or _clauses_of_other(words, entry)
     if entry.owed > 0:
         clauses.append(words.t("history.owes", points=words.points(entry.owed)))
     elif entry.owed < 0 and entry.operation != "merge_out":
@@ -204,7 +204,9 @@ def _clauses_of_card(words: Words, entry: EntryView) -> list[str]:
     cards = [_card(words, change) for change in entry.cards]
     if entry.operation == "replace" and len(cards) > 1:
         return [words.t("history.replace", old=cards[0], new=cards[1])]
-    return [words.t(f"history.{entry.operation}", card=" ".join(cards) or words.t("history.some_card"))]
+    if entry.operation == "replace" or not cards:
+        return _clauses_of_other(words, entry)
+    return [words.t(f"history.{entry.operation}", card=cards[0])]
 
 
 def _card(words: Words, change: CardChange) -> str:

@@ -191,6 +191,24 @@ async def test_an_auditor_sees_the_account_and_no_button(rig: OfficeRig) -> None
         assert "Annabella" in (await client.get(f"/members/{lived.account}")).text
 
 
+async def test_what_would_be_declined_today_is_told_by_card_and_network(rig: OfficeRig) -> None:
+    lived = Lived(rig)
+    own = f"/accounts/{lived.account}"
+    async with signed_in(rig) as (_, client), rig.client() as program:
+        text = (await client.get(own)).text
+        assert "The card works." in text
+        assert "Declined: not enough points." in text
+        await lived.adjust(program, 1_000, "Opening")
+        assert "Up to 10.00 points can be spent at once." in (await client.get(own)).text
+        # What would be said is only asked, never done.
+        assert await entries(rig, lived.account) == [Operation.ADJUST]
+        await posted(client, f"{own}/status/block", reason="Found in the street")
+        blocked = (await client.get(own)).text
+        assert "Declined: account is blocked." in blocked
+        assert "none of its cards works" in blocked
+        assert "Harvest Market" not in blocked.partition('id="history"')[0]
+
+
 async def test_the_export_has_what_the_filters_show(rig: OfficeRig) -> None:
     lived = await Lived(rig).live()
     async with signed_in(rig) as (_, client):

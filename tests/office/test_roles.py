@@ -102,6 +102,7 @@ POST   /v1/cards/{card}/activate                                         . x x .
 POST   /v1/cards/{card}/block                                            . x x . . . x .
 POST   /v1/cards/{card}/unblock                                          . x x . . . x .
 POST   /v1/cards/{card}/replace                                          . x x . . . x .
+POST   /v1/cards/{card}/unlink                                           . x x . . . x .
 GET    /v1/card-batches                                                  . x x . x . x .
 POST   /v1/card-batches                                                  . x x . . . x .
 GET    /v1/card-batches/{batch_id}                                       . x x . x . x .

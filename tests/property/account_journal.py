@@ -8,6 +8,8 @@ from ledger.operations import Operation as Op
 
 MAX = 2**53 - 1
 NEVER = 10**9
+#: What an entry says of a card that leads to the account no more.
+GONE = 4
 Id = Any  # 16 bytes, or False where there is none
 Lot = tuple[int, int]
 Moves = dict[Lot, tuple[int, int]]
@@ -145,6 +147,8 @@ class Journal:
                     # It comes behind the others, also if it was here once.
                     cards.pop(token, None)
                 cards[token] = status
+                if status == GONE:
+                    del cards[token]
         return cards
 
     def find(self, request_id: Id) -> Row | None:

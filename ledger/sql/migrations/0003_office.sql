@@ -269,3 +269,5 @@ CREATE TABLE office.standing (
 );
 -- Rows come in the order of time, so that a few bytes for every hundred pages tell where a minute lies.
 CREATE INDEX entry_at ON entry USING brin (at_ms) WITH (autosummarize = on);
+-- From which accounts a card was taken (UNLINK): its requests of that time are still theirs.
+CREATE INDEX entry_unlink ON entry (cards) WHERE op = 51;
