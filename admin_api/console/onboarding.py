@@ -280,8 +280,20 @@ async def _terminal_page(
     return _page(visitor, "terminal_new.html", typed, told, store=store)
 
 
+def _faults(words: Words, typed: Typed, told: Refused | None) -> dict[str, str]:
+    """Return what is wrong by field; what the ledger says of rules, in words."""
+    form = RulesForm.of(words, RulesFields(), typed.values)
+    found = {}
+    for name, what in told.fields.items() if told else ():
+        field_name, sentence = form.fault(name.removeprefix("network."), what) if "rules." in name else (name, what)
+        found[field_name] = sentence
+    return found
+
+
 def _page(visitor: Visitor, template: str, typed: Typed, told: Refused | None, **more: Any) -> Response:
+    faults = _faults(visitor.words, typed, told)
+    wrong = visitor.words.t("entry.mend") if faults else told.sentence if told else ""
     return page(
         visitor, template, status=told.status if told else 200, typed=typed, operations=tuple(OPERATIONS),
-        wrong=told.sentence if told else "", faults=told.fields if told else {}, key=new_key(), **more,
+        wrong=wrong, faults=faults, key=new_key(), **more,
     )  # fmt: skip

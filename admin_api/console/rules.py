@@ -20,6 +20,7 @@ from admin_api.console.rules_form import SECTIONS, RulesForm, told
 from admin_api.console.visitor import Flash, Visitor, go, seen, visiting
 from admin_api.console.words import Words
 from admin_api.fields import BigId, Id
+from admin_api.history_finding import names_of
 from admin_api.office import Office
 from admin_api.paging import Position, decode
 from admin_api.problem import Problem
@@ -88,7 +89,7 @@ async def show_network(
     ]
     return page(
         visitor, "network_rules.html", network=network, current=current, listed=listed, sections=SECTIONS, told=told,
-        next=found.next or "", key=new_key(), zone=office.programme.days.zone,
+        next=found.next or "", names=await names_of(office, _makers(found.items)),
     )  # fmt: skip
 
 
@@ -182,6 +183,11 @@ async def set_zone(visitor: Deciding, office: InOffice, key: FormKey, time_zone:
     return go("/programme", Flash("done", "rules.zone_done", {"zone": asked.time_zone}))
 
 
+def _makers(versions: Sequence[RulesVersion]) -> set[str]:
+    """Return everybody who saved or withdrew one of these."""
+    return {one.made_by for one in versions} | {one.withdrawn_by for one in versions if one.withdrawn_by}
+
+
 async def _form(
     visitor: Visitor, office: Office, network: Network, current: RulesVersion, form: RulesForm,
     refused: Refused | None = None,
@@ -198,7 +204,7 @@ async def _form(
             faults |= wrong.fields
         except Problem as problem:
             faults |= _in_words(form, refusal(words, problem).fields)
-    sentence = refused.sentence if refused else words.t("entry.mend") if faults else ""
+    sentence = words.t("entry.mend") if faults else refused.sentence if refused else ""
     return page(
         visitor, "rules_form.html", status=refused.status if refused else 200, network=network, current=current,
         typed=form.typed, example=_example_texts(words, network.currency, form.typed), faults=faults, wrong=sentence,

@@ -15,6 +15,7 @@ from admin_api.console.forms import FormKey, new_key
 from admin_api.console.rendering import page
 from admin_api.console.visitor import Flash, Visitor, go, seen, visiting
 from admin_api.fields import Id
+from admin_api.history_finding import names_of
 from admin_api.office import Office
 from admin_api.paging import Position, decode
 from admin_api.problem import Problem
@@ -38,7 +39,8 @@ async def show_all(visitor: Owner, office: InOffice, cursor: Annotated[str, Quer
     found = await list_tokens(office, seen(visitor), position)
     now_ms = office.clock.now_ms()
     listed = [(token, _state(token, now_ms)) for token in found.items]
-    return page(visitor, "tokens.html", tokens=listed, next=found.next or "")
+    names = await names_of(office, (token.created_by for token in found.items))
+    return page(visitor, "tokens.html", tokens=listed, next=found.next or "", names=names)
 
 
 @router.get("/tokens/new")
