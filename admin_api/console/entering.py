@@ -70,12 +70,10 @@ async def taken_once(
 
 
 def refusal(words: Words, problem: Problem) -> Refused:
-    """Return a problem as what a form is answered; `fields` of the problem are named as it names them."""
+    """Return a problem as what a form is answered; its `fields` are named, and said, as the interface does it."""
     faults = problem.body.get("fields", ())
-    named = {str(fault["field"]): str(fault["what"]) for fault in faults if "field" in fault}
-    if named:
-        return Refused(words.t("entry.mend"), named, problem.status)
-    return Refused(said(words, problem), status=problem.status)
+    named = {str(fault["where"]): str(fault["what"]) for fault in faults}
+    return Refused(said(words, problem), named, problem.status)
 
 
 def asked_of(words: Words, model: type[_T], **fields: Any) -> _T:
