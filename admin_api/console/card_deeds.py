@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends, Path, Response
+from fastapi import APIRouter, Depends, Form, Path, Response
 from pydantic import ValidationError
 
 from admin_api import cards
@@ -24,6 +24,7 @@ router = APIRouter()
 Writer = Annotated[Visitor, Depends(visiting(Permission.CARDS_WRITE))]
 Verb = Literal["activate", "block", "unblock"]
 Ref = Annotated[str, Path(pattern=r"^[0-9a-f]{32}$")]
+Why = Annotated[Reason, Form()]
 
 REASONS = (Reason.LOST, Reason.STOLEN, Reason.DAMAGED, Reason.FRAUD, Reason.OTHER)
 #: A phone number is linked, never drawn; a virtual number is always drawn.
@@ -66,7 +67,7 @@ async def ask_replace(visitor: Writer, office: InOffice, account_id: AccountPath
 @router.post("/accounts/{account_id}/cards/{ref}/replace")
 async def replace(
     visitor: Writer, office: InOffice, account_id: AccountPath, ref: Ref, key: FormKey,
-    kind: Typed = "", way: Typed = "number", number: Typed = "", prefix: Typed = "", reason: Reason = Reason.LOST,
+    kind: Typed = "", way: Typed = "number", number: Typed = "", prefix: Typed = "", reason: Why = Reason.LOST,
 ) -> Response:  # fmt: skip
     """Put a new card in the place of this one."""
     card = await _card(office, visitor, account_id, ref)
@@ -94,7 +95,7 @@ async def ask(visitor: Writer, office: InOffice, account_id: AccountPath, ref: R
 @router.post("/accounts/{account_id}/cards/{ref}/{verb}")
 async def do(
     visitor: Writer, office: InOffice, account_id: AccountPath, ref: Ref, verb: Verb, key: FormKey,
-    reason: Reason = Reason.LOST,
+    reason: Why = Reason.LOST,
 ) -> Response:  # fmt: skip
     """Activate, block or unblock a card."""
     card = await _card(office, visitor, account_id, ref)
