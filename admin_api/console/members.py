@@ -54,9 +54,7 @@ async def create(
         try:
             asked = MemberAsked(
                 personal=filled.given(),
-                cards=[MemberCard.model_validate({"kind": kind, "number": number_of(kind, number)})]
-                if number.strip()
-                else [],
+                cards=[MemberCard.model_validate(in_hand)] if in_hand["number"] else [],
                 phone_as_card=bool(phone_as_card) and bool(filled.phone.strip()),
                 account_id=int(account) if account else None,
             )
