@@ -102,10 +102,10 @@ class OfficeClient:
         elapsed_s = time.perf_counter() - began_s
         found, word = _read(status, media_type, told)
         if found is None or (found.problem and found.problem not in answers):
-            self._report.failed(name, word, elapsed_s)
+            self._report.failed(name, word)
             return None
         if first is not None and found != first:
-            self._report.failed(name, OTHER_ANSWER, elapsed_s)
+            self._report.failed(name, OTHER_ANSWER)
             return None
         self._report.good(f"{name} {word}".rstrip(), elapsed_s, len(told))
         return found
