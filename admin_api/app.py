@@ -131,7 +131,10 @@ def _answer_problems(app: FastAPI) -> None:
     async def _undecided(_request: Request, error: Undecided) -> JSONResponse:
         if error.refusal is Refusal.ID_REUSED:
             return answer(key_reused())
-        return answer(unavailable(f"not decided: {error}; send the same request again"))
+        sentence = (
+            f"no decision was heard ({error}): send the same request with the same Idempotency-Key, it is done once"
+        )
+        return answer(unavailable(sentence))
 
 
 def _where(place: Sequence[int | str]) -> str:

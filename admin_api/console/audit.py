@@ -10,8 +10,8 @@ from urllib.parse import urlencode
 import orjson
 from fastapi import APIRouter, Depends, Query, Response
 
-from admin_api.api.audit import Entry, find_entries, lines
 from admin_api.api.answers import csv_answer
+from admin_api.api.audit import Entry, find_entries, lines
 from admin_api.api.users import UserShown, list_users
 from admin_api.console.rendering import page
 from admin_api.console.visitor import Visitor, seen, visiting

@@ -85,7 +85,9 @@ async def show_partner(visitor: Looking, office: InOffice, partner_id: Id) -> Re
     actor = seen(visitor)
     partner = await coalition.get_partner(office, actor, partner_id)
     networks = await coalition.list_networks(office, actor, _WITHIN, partner_id=partner_id)
-    return page(visitor, "partner.html", partner=partner, networks=networks.items, more=bool(networks.next), key=new_key())
+    return page(
+        visitor, "partner.html", partner=partner, networks=networks.items, more=bool(networks.next), key=new_key()
+    )
 
 
 @router.get("/coalition/networks/{network_id}")
@@ -104,7 +106,9 @@ async def show_store(visitor: Looking, office: InOffice, store_id: Id) -> Respon
     store = await coalition.get_store(office, actor, store_id)
     network = await coalition.get_network(office, actor, store.network_id)
     found = await terminals.list_terminals(office, actor, _WITHIN, store_id=store_id)
-    return page(visitor, "store.html", store=store, network=network, terminals=found.items, more=bool(found.next), key=new_key())
+    return page(
+        visitor, "store.html", store=store, network=network, terminals=found.items, more=bool(found.next), key=new_key()
+    )
 
 
 @router.get("/coalition/terminals/{terminal_id}")
@@ -112,7 +116,11 @@ async def show_terminal(visitor: Looking, office: InOffice, terminal_id: Id) -> 
     """Show a terminal, and what it may do."""
     terminal = await terminals.get_terminal(office, seen(visitor), terminal_id)
     return page(
-        visitor, "terminal.html", terminal=terminal, operations=tuple(OPERATIONS), registers_at=office.registers_at,
+        visitor,
+        "terminal.html",
+        terminal=terminal,
+        operations=tuple(OPERATIONS),
+        registers_at=office.registers_at,
         key=new_key(),
     )
 
@@ -134,9 +142,7 @@ async def _found(office: Office, visitor: Visitor, chosen: Chosen, position: Pos
             return await terminals.list_terminals(
                 office, actor, position, partner_id=partner_id, network_id=network_id, code=name, state=state
             )
-    return await coalition.list_stores(
-        office, actor, position, name=name, partner_id=partner_id, network_id=network_id
-    )
+    return await coalition.list_stores(office, actor, position, name=name, partner_id=partner_id, network_id=network_id)
 
 
 def _id(number: str) -> int | None:

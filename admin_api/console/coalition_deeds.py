@@ -18,6 +18,7 @@ from admin_api.console.visitor import Flash, Visitor, go, seen, visiting
 from admin_api.fields import Id
 from admin_api.office import Office
 from admin_api.problem import not_found
+from admin_api.security.actor import Actor
 from admin_api.security.authentication import InOffice
 from admin_api.security.permissions import Permission
 from admin_api.terminals import OPERATIONS, TerminalChange
@@ -28,12 +29,12 @@ Keeper = Annotated[Visitor, Depends(visiting(Permission.TERMINALS_WRITE))]
 
 Kind = Literal["partners", "networks", "stores"]
 Pause = Literal["suspend", "resume"]
-_CHANGES: dict[str, Callable[[Office, coalition.Actor, int, Changed], Awaitable[BaseModel]]] = {
+_CHANGES: dict[str, Callable[[Office, Actor, int, Changed], Awaitable[BaseModel]]] = {
     "partners": coalition.change_partner,
     "networks": coalition.change_network,
     "stores": coalition.change_store,
 }
-_LOOKS: dict[str, Callable[[Office, coalition.Actor, int], Awaitable[BaseModel]]] = {
+_LOOKS: dict[str, Callable[[Office, Actor, int], Awaitable[BaseModel]]] = {
     "partners": coalition.get_partner,
     "networks": coalition.get_network,
     "stores": coalition.get_store,
@@ -63,9 +64,9 @@ async def ask_terminal(
 async def permit(visitor: Keeper, office: InOffice, terminal_id: Id, key: FormKey, fields: Fields) -> Response:
     """Set what a terminal may do."""
     wanted = [name for name in OPERATIONS if name in fields.getlist("permitted")]
-    asked = TerminalChange(permitted=wanted)
     place = f"/coalition/terminals/{terminal_id}"
     try:
+        asked = asked_of(visitor.words, TerminalChange, permitted=wanted)
         await taken_once(
             office, visitor, key, f"permit terminal {terminal_id}", asked,
             lambda: terminals.change_terminal(office, seen(visitor), terminal_id, asked),
@@ -113,9 +114,7 @@ async def ask_rotate_store(visitor: Keeper, office: InOffice, store_id: Id) -> R
 
 
 @router.post("/coalition/stores/{store_id}/rotate")
-async def rotate_store(
-    visitor: Keeper, office: InOffice, store_id: Id, key: FormKey, as_file: Typed = ""
-) -> Response:
+async def rotate_store(visitor: Keeper, office: InOffice, store_id: Id, key: FormKey, as_file: Typed = "") -> Response:
     """Give all terminals of a store new secrets, which are shown once."""
     store = await coalition.get_store(office, seen(visitor), store_id)
     try:

@@ -42,9 +42,7 @@ def _flat(sent: dict[str, str | list[str]]) -> Iterable[tuple[str, str]]:
             yield name, one
 
 
-def _file(
-    visitor: Visitor, registers_at: str, stores: Sequence[tuple[str, Sequence[dict[str, Any]]]]
-) -> Response:
+def _file(visitor: Visitor, registers_at: str, stores: Sequence[tuple[str, Sequence[dict[str, Any]]]]) -> Response:
     words = visitor.words
     written = io.StringIO()
     lines = csv.writer(written)
@@ -57,9 +55,7 @@ def _file(
     return Response("\ufeff" + written.getvalue(), 200, headers, "text/csv; charset=utf-8")
 
 
-def told_once(
-    visitor: Visitor, section: str, value: str, place: str, *, name: str, until_ms: int
-) -> Response:
+def told_once(visitor: Visitor, section: str, value: str, place: str, *, name: str, until_ms: int) -> Response:
     """Return a page with a link or a token that nobody can look up later; `section` holds its texts."""
     return page(
         visitor, "told_once.html", section=section, value=value, place=place, name=name,

@@ -70,7 +70,7 @@ async def taken_once(
 
 
 def refusal(words: Words, problem: Problem) -> Refused:
-    """Return a problem as what a form is answered; `fields` of the problem are named as it names them."""
+    """Return a problem as what a form is answered; its `fields` are named, and said, as the interface does it."""
     faults = problem.body.get("fields", ())
     named = {str(fault["where"]): str(fault["what"]) for fault in faults}
     if named:

@@ -87,7 +87,7 @@ class Typed:
             if unfit:
                 wrong[f"codes.{index}"] = words.t("entry.code_wrong", code=unfit[0][:40])
             elif twice & set(codes):
-                wrong[f"codes.{index}"] = words.t("entry.code_twice", code=sorted(twice & set(codes))[0])
+                wrong[f"codes.{index}"] = words.t("entry.code_twice", code=min(twice & set(codes)))
             if not _is_name(name):
                 wrong[f"store.{index}"] = bad(words, "name")
                 continue
@@ -97,6 +97,13 @@ class Typed:
         if wrong:
             raise Refused(words.t("entry.mend"), wrong)
         return stores
+
+    def one_opened(self, words: Words) -> StoreWithTerminals:
+        """Return the one store of a form that asks for one. Raises Refused."""
+        stores = self.opened(words)
+        if not stores:
+            raise Refused(words.t("entry.mend"), {"store.0": bad(words, "name")})
+        return stores[0]
 
     @staticmethod
     def _codes(text: str) -> list[str]:
@@ -162,10 +169,8 @@ async def add_store(visitor: Owner, office: InOffice, network: Within, key: Form
     """Add a store, and show its terminals' credentials once."""
     typed = Typed.of(fields)
     try:
-        stores = typed.opened(visitor.words)
-        if not stores:
-            raise Refused(visitor.words.t("entry.mend"), {"store.0": bad(visitor.words, "name")})
-        asked = NewStore(network_id=network, name=stores[0].name, terminals=stores[0].terminals)
+        store = typed.one_opened(visitor.words)
+        asked = NewStore(network_id=network, name=store.name, terminals=store.terminals)
         secrets = await new_secrets(onboarding.check_terminals(asked.terminals))
         done = await taken_once(
             office, visitor, key, f"store of {network}", asked,
@@ -242,16 +247,12 @@ def _is_name(text: str) -> bool:
     return 0 < len(text) <= 128 and text.isprintable()  # noqa: PLR2004 - as `Name` in admin_api/fields.py
 
 
-def _opened(
-    office: Office, visitor: Visitor, typed: Typed, stores: Iterable[dict[str, Any]], place: str
-) -> Response:
+def _opened(office: Office, visitor: Visitor, typed: Typed, stores: Iterable[dict[str, Any]], place: str) -> Response:
     """Show the credentials; a store without terminals has none, and then there is nothing to show."""
     shown = [(store["name"], store["terminals"]) for store in stores if store["terminals"]]
     if not shown:
         return go(place, Flash("done", "coalition.opened_bare", {}))
-    return credentials_answer(
-        office, visitor, shown, "opened", place, typed.sent, as_file=bool(typed.get("as_file"))
-    )
+    return credentials_answer(office, visitor, shown, "opened", place, typed.sent, as_file=bool(typed.get("as_file")))
 
 
 def _partner_page(visitor: Visitor, typed: Typed, told: Refused | None = None) -> Response:
@@ -279,8 +280,20 @@ async def _terminal_page(
     return _page(visitor, "terminal_new.html", typed, told, store=store)
 
 
+def _faults(words: Words, typed: Typed, told: Refused | None) -> dict[str, str]:
+    """Return what is wrong by field; what the ledger says of rules, in words."""
+    form = RulesForm.of(words, RulesFields(), typed.values)
+    found = {}
+    for name, what in told.fields.items() if told else ():
+        field_name, sentence = form.fault(name.removeprefix("network."), what) if "rules." in name else (name, what)
+        found[field_name] = sentence
+    return found
+
+
 def _page(visitor: Visitor, template: str, typed: Typed, told: Refused | None, **more: Any) -> Response:
+    faults = _faults(visitor.words, typed, told)
+    wrong = visitor.words.t("entry.mend") if faults else told.sentence if told else ""
     return page(
         visitor, template, status=told.status if told else 200, typed=typed, operations=tuple(OPERATIONS),
-        wrong=told.sentence if told else "", faults=told.fields if told else {}, key=new_key(), **more,
+        wrong=wrong, faults=faults, key=new_key(), **more,
     )  # fmt: skip

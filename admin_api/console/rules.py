@@ -20,6 +20,7 @@ from admin_api.console.rules_form import SECTIONS, RulesForm, told
 from admin_api.console.visitor import Flash, Visitor, go, seen, visiting
 from admin_api.console.words import Words
 from admin_api.fields import BigId, Id
+from admin_api.history_finding import names_of
 from admin_api.office import Office
 from admin_api.paging import Position, decode
 from admin_api.problem import Problem
@@ -88,7 +89,7 @@ async def show_network(
     ]
     return page(
         visitor, "network_rules.html", network=network, current=current, listed=listed, sections=SECTIONS, told=told,
-        next=found.next or "", key=new_key(), zone=office.programme.days.zone,
+        next=found.next or "", names=await names_of(office, _makers(found.items)),
     )  # fmt: skip
 
 
@@ -118,8 +119,7 @@ async def change(visitor: Writing, office: InOffice, network_id: Id, key: FormKe
 
         async def save() -> rules.SavedRules:
             # Here and not before: sent twice, a form finds its own rules in force.
-            if typed.get("base") != _base(await rules.current_rules(office, actor, network_id)):
-                raise Refused(words.t("rules.changed_meanwhile"), status=409)
+            _check_base(words, typed, await rules.current_rules(office, actor, network_id))
             return await rules.save_rules(office, actor, network_id, asked)
 
         done = await taken_once(office, visitor, key, f"rules of {network_id}", asked, save)
@@ -183,6 +183,11 @@ async def set_zone(visitor: Deciding, office: InOffice, key: FormKey, time_zone:
     return go("/programme", Flash("done", "rules.zone_done", {"zone": asked.time_zone}))
 
 
+def _makers(versions: Sequence[RulesVersion]) -> set[str]:
+    """Return everybody who saved or withdrew one of these."""
+    return {one.made_by for one in versions} | {one.withdrawn_by for one in versions if one.withdrawn_by}
+
+
 async def _form(
     visitor: Visitor, office: Office, network: Network, current: RulesVersion, form: RulesForm,
     refused: Refused | None = None,
@@ -199,7 +204,7 @@ async def _form(
             faults |= wrong.fields
         except Problem as problem:
             faults |= _in_words(form, refusal(words, problem).fields)
-    sentence = refused.sentence if refused else words.t("entry.mend") if faults else ""
+    sentence = words.t("entry.mend") if faults else refused.sentence if refused else ""
     return page(
         visitor, "rules_form.html", status=refused.status if refused else 200, network=network, current=current,
         typed=form.typed, example=_example_texts(words, network.currency, form.typed), faults=faults, wrong=sentence,
@@ -257,6 +262,11 @@ def _of_changes(words: Words, changes: Sequence[Change]) -> list[Difference]:
     ]
 
 
+def _check_base(words: Words, typed: dict[str, str], current: RulesVersion) -> None:
+    if typed.get("base") != _base(current):
+        raise Refused(words.t("rules.changed_meanwhile"), status=409)
+
+
 def _base(current: RulesVersion) -> str:
     return "none" if current.version is None else str(current.version)
 
@@ -298,9 +308,7 @@ def _example(words: Words, currency: str, typed: dict[str, str]) -> tuple[Exampl
     digits = {"amount": get_currency_precision(currency), "points": 2, "available": 2}
     values = {name: _minor(texts[name], digits[name]) for name in _EXAMPLE}
     faults = {name: words.t(f"rules.example_bad_{name}") for name, value in values.items() if value is None}
-    example = Example(
-        **{name: value or 0 for name, value in values.items()}, partial=bool(texts["partial"])
-    )
+    example = Example(**{name: value or 0 for name, value in values.items()}, partial=bool(texts["partial"]))
     return example, faults
 
 
@@ -312,5 +320,3 @@ def _minor(text: str, digits: int) -> int | None:
     if not minor.is_finite() or minor != minor.to_integral_value() or not 0 <= minor <= _MINOR_MAX:
         return None
     return int(minor)
-
-

@@ -15,6 +15,7 @@ from admin_api.console.forms import FormKey, new_key
 from admin_api.console.rendering import page
 from admin_api.console.visitor import Flash, Visitor, go, seen, visiting
 from admin_api.fields import Id
+from admin_api.history_finding import names_of
 from admin_api.office import Office
 from admin_api.paging import Position, decode
 from admin_api.problem import Problem
@@ -32,15 +33,14 @@ class _Done(BaseModel):
 
 
 @router.get("/tokens")
-async def show_all(
-    visitor: Owner, office: InOffice, cursor: Annotated[str, Query(max_length=1_024)] = ""
-) -> Response:
+async def show_all(visitor: Owner, office: InOffice, cursor: Annotated[str, Query(max_length=1_024)] = "") -> Response:
     """Show tokens, those too that work no longer."""
     position = Position(key=decode(cursor)) if cursor else Position()
     found = await list_tokens(office, seen(visitor), position)
     now_ms = office.clock.now_ms()
     listed = [(token, _state(token, now_ms)) for token in found.items]
-    return page(visitor, "tokens.html", tokens=listed, next=found.next or "")
+    names = await names_of(office, (token.created_by for token in found.items))
+    return page(visitor, "tokens.html", tokens=listed, next=found.next or "", names=names)
 
 
 @router.get("/tokens/new")
@@ -61,12 +61,8 @@ async def make(visitor: Owner, office: InOffice, key: FormKey, fields: Fields) -
             words, TokenAsked, name=typed["name"], permissions=list(given["permissions"]), partner_id=partner_id,
             days=typed["days"] or "0",
         )  # fmt: skip
-        if asked.days > office.limits.token_days_max:
-            most = words.t("tokens.days_most", days=office.limits.token_days_max)
-            raise Refused(words.t("entry.mend"), {"days": most})
-        done = await taken_once(
-            office, visitor, key, "token", asked, lambda: make_token(office, seen(visitor), asked)
-        )
+        _check_days(visitor, office, asked.days)
+        done = await taken_once(office, visitor, key, "token", asked, lambda: make_token(office, seen(visitor), asked))
     except Refused as told:
         return await _new_page(visitor, office, given, told)
     return told_once(visitor, "tokens", done["token"], "/tokens", name=asked.name, until_ms=done["expires_ms"])
@@ -93,9 +89,7 @@ async def revoke(visitor: Owner, office: InOffice, token_id: Id, key: FormKey) -
     return go("/tokens", Flash("done", "tokens.revoke_done", {}))
 
 
-async def _new_page(
-    visitor: Visitor, office: Office, typed: dict[str, Any], told: Refused | None = None
-) -> Response:
+async def _new_page(visitor: Visitor, office: Office, typed: dict[str, Any], told: Refused | None = None) -> Response:
     partners = (await coalition.list_partners(office, seen(visitor), Position(limit=_PARTNERS_MAX))).items
     own = [permission.value for permission in Permission if seen(visitor).may(permission)]
     return page(
@@ -103,6 +97,12 @@ async def _new_page(
         partners=partners, days_max=office.limits.token_days_max, wrong=told.sentence if told else "",
         faults=told.fields if told else {}, key=new_key(),
     )  # fmt: skip
+
+
+def _check_days(visitor: Visitor, office: Office, days: int) -> None:
+    words, most = visitor.words, office.limits.token_days_max
+    if days > most:
+        raise Refused(words.t("entry.mend"), {"days": words.t("tokens.days_most", days=most)})
 
 
 async def _asking(visitor: Visitor, office: Office, token_id: int, told: Refused | None = None) -> Response:

@@ -14,7 +14,7 @@ from admin_api.console.entering import Refused, asked_of, taken_once
 from admin_api.console.forms import FormKey, Typed, new_key
 from admin_api.console.rendering import page
 from admin_api.console.visitor import Flash, Visitor, go, seen, visiting
-from admin_api.console.words import LANGUAGES
+from admin_api.console.words import LANGUAGES, Words
 from admin_api.fields import Id
 from admin_api.office import Office
 from admin_api.paging import Position, decode
@@ -56,11 +56,9 @@ async def invite(
     typed = {"email": email, "name": name, "role": role, "partner": partner, "language": language}
     words = visitor.words
     try:
-        if role == Role.PARTNER and not partner:
-            raise Refused(words.t("entry.mend"), {"partner": words.t("users.partner_needed")})
         asked = asked_of(
             words, UserAsked, email=email, name=name, role=role, language=language,
-            partner_id=_number(partner) if role == Role.PARTNER else None,
+            partner_id=_partner_id(words, role, partner),
         )  # fmt: skip
         done = await taken_once(
             office, visitor, key, "invite", asked, lambda: invite_user(office, seen(visitor), asked)
@@ -85,11 +83,9 @@ async def change(
     """Change name, role and language."""
     words = visitor.words
     try:
-        if role == Role.PARTNER and not partner:
-            raise Refused(words.t("entry.mend"), {"partner": words.t("users.partner_needed")})
         asked = asked_of(
             words, UserChange, name=name, role=role, language=language,
-            partner_id=_number(partner) if role == Role.PARTNER else None,
+            partner_id=_partner_id(words, role, partner),
         )  # fmt: skip
         await taken_once(
             office, visitor, key, f"change user {user_id}", asked,
@@ -128,9 +124,7 @@ async def do(visitor: Writing, office: InOffice, user_id: Id, verb: Verb, key: F
     return go(place, Flash("done", f"users.{verb}_done", {"name": user.name}))
 
 
-async def _new_page(
-    visitor: Visitor, office: Office, typed: dict[str, Any], told: Refused | None = None
-) -> Response:
+async def _new_page(visitor: Visitor, office: Office, typed: dict[str, Any], told: Refused | None = None) -> Response:
     return page(
         visitor, "user_new.html", status=told.status if told else 200, typed=typed, roles=ROLES,
         spoken=LANGUAGES, partners=await _partners(visitor, office), wrong=told.sentence if told else "",
@@ -147,9 +141,7 @@ async def _user_page(visitor: Visitor, office: Office, user_id: int, told: Refus
     )  # fmt: skip
 
 
-async def _asking(
-    visitor: Visitor, office: Office, user_id: int, verb: str, told: Refused | None = None
-) -> Response:
+async def _asking(visitor: Visitor, office: Office, user_id: int, verb: str, told: Refused | None = None) -> Response:
     user = await look_at_user(office, seen(visitor), user_id)
     asking = {
         "deed": f"{verb}_user", "name": user.name, "back": f"/users/{user_id}", "danger": verb == "suspend",
@@ -168,5 +160,10 @@ async def _partners(visitor: Visitor, office: Office) -> list[Partner]:
     return (await coalition.list_partners(office, seen(visitor), Position(limit=_PARTNERS_MAX))).items
 
 
-def _number(text: str) -> int | None:
-    return int(text) if text.isdecimal() and text.isascii() else None
+def _partner_id(words: Words, role: str, text: str) -> int | None:
+    """Return whose people somebody is one of; only the role of a partner's people has one. Raises Refused."""
+    if role != Role.PARTNER:
+        return None
+    if not (text.isdecimal() and text.isascii()):
+        raise Refused(words.t("entry.mend"), {"partner": words.t("users.partner_needed")})
+    return int(text)

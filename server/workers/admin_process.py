@@ -28,7 +28,7 @@ from ledger.clock import Clock, SystemClock
 from ledger.ledger import OBSERVER, Ledger
 from ledger.operator_desk import OperatorDesk
 from ledger.registry.registry import Registry
-from server.console_url import console_url
+from server.console_url import console_url, registers_at
 from server.ledger_engines import ledger_engines
 from server.ledger_limits import ledger_limits
 from server.observation.logs import configure_logging

@@ -46,12 +46,14 @@ async def test_a_member_calls_and_is_helped(site: Site, lived: Lived) -> None:
         await page.get_by_role("button", name="Block the card").click()
         await expect(page.get_by_role("status")).to_contain_text("is blocked")
         await expect(page.locator(".facts")).to_contain_text("Declined: card is blocked")
+        await expect(page.locator(".history tbody tr").first).to_contain_text("By The operator: stolen.")
         await site.shot(page, "account-blocked")
 
         await page.get_by_role("link", name="Replace", exact=True).click()
         await site.shot(page, "account-replace")
         await page.locator("input[value=draw]").check()
         await page.fill("input[name=prefix]", "2000")
+        await page.select_option("#reason", label="damaged")
         await page.get_by_role("button", name="Replace the card").click()
         await expect(page.locator("h1")).to_have_text("The new card")
         await site.shot(page, "account-replaced")
@@ -61,6 +63,7 @@ async def test_a_member_calls_and_is_helped(site: Site, lived: Lived) -> None:
         await expect(page.locator(".number")).to_have_text(number)
         await page.get_by_role("link", name="To the account").click()
         await expect(page.locator(".card-list").first).to_contain_text("replaced")
+        await expect(page.locator(".history tbody tr").first).to_contain_text("By The operator: damaged.")
         await expect(page.locator(".standing .balance")).to_contain_text("points can be spent now.")
 
         await page.get_by_role("link", name="Adjust points").click()

@@ -35,6 +35,7 @@ from tests.rigs.ledger_rig import LIMITS, PERSONAL_KEY, SEAL_KEY, HotStore
 TOKEN_KEY = b"t" * 32
 EVERYTHING = frozenset(Permission) - {Permission.OWN_ACCOUNT}
 CONSOLE_URL = "https://office.test"
+REGISTERS_AT = "tills.office.test:7411"
 FIRST_CARD = "200000000001"
 
 
@@ -105,6 +106,7 @@ class OfficeRig:
             self.installation,
             NoProofs(),
             self.console_url,
+            REGISTERS_AT,
         )
         self.app = create_app(self.office)
         await self.ledger.start()
