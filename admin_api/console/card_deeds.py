@@ -5,15 +5,14 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Form, Path, Response
-from pydantic import ValidationError
 
 from admin_api import cards
 from admin_api.api.answers import AccountPath
-from admin_api.cards import CardView, IssueAsked, Issued, KindName, NumberAsked, Reason
+from admin_api.cards import CardView, IssueAsked, Issued, KindName, Reason
+from admin_api.console.card_form import TypedNumber
 from admin_api.console.forms import FormKey, NotTaken, Typed, at, form_page, taken
 from admin_api.console.rendering import page
 from admin_api.console.visitor import Flash, Visitor, go, seen, visiting
-from admin_api.console.words import Words
 from admin_api.idempotency import Reply
 from admin_api.office import Office
 from admin_api.problem import not_found
@@ -22,7 +21,7 @@ from admin_api.security.permissions import Permission
 
 router = APIRouter()
 Writer = Annotated[Visitor, Depends(visiting(Permission.CARDS_WRITE))]
-Verb = Literal["activate", "block", "unblock"]
+Verb = Literal["activate", "block", "unblock", "unlink"]
 Ref = Annotated[str, Path(pattern=r"^[0-9a-f]{32}$")]
 Why = Annotated[Reason, Form()]
 
@@ -35,7 +34,7 @@ KINDS: tuple[KindName, ...] = ("ean13", "pan", "virtual", "phone")
 async def ask_new(visitor: Writer, office: InOffice, account_id: AccountPath) -> Response:
     """Ask which card is to lead to the account as well."""
     await cards.cards_of(office, seen(visitor), account_id)
-    return _number_page(visitor, account_id, None, _Typed())
+    return _number_page(visitor, account_id, None, TypedNumber())
 
 
 @router.post("/accounts/{account_id}/cards/new")
@@ -44,7 +43,7 @@ async def add(
     kind: Typed = "", way: Typed = "number", number: Typed = "", prefix: Typed = "",
 ) -> Response:  # fmt: skip
     """Let one more card lead to the account: one in hand, a phone number, or one that is drawn."""
-    typed = _Typed(kind, way, number, prefix)
+    typed = TypedNumber(kind, way, number, prefix)
     try:
         asked = IssueAsked(card=typed.asked(visitor.words), account_id=account_id)
 
@@ -61,7 +60,7 @@ async def add(
 async def ask_replace(visitor: Writer, office: InOffice, account_id: AccountPath, ref: Ref) -> Response:
     """Ask which card is to take the place of this one."""
     card = await _card(office, visitor, account_id, ref)
-    return _number_page(visitor, account_id, card, _Typed(kind=card.kind))
+    return _number_page(visitor, account_id, card, TypedNumber(kind=card.kind))
 
 
 @router.post("/accounts/{account_id}/cards/{ref}/replace")
@@ -71,7 +70,7 @@ async def replace(
 ) -> Response:  # fmt: skip
     """Put a new card in the place of this one."""
     card = await _card(office, visitor, account_id, ref)
-    typed = _Typed(kind, way, number, prefix)
+    typed = TypedNumber(kind, way, number, prefix)
     try:
         asked = typed.asked(visitor.words)
 
@@ -88,7 +87,7 @@ async def replace(
 
 @router.get("/accounts/{account_id}/cards/{ref}/{verb}")
 async def ask(visitor: Writer, office: InOffice, account_id: AccountPath, ref: Ref, verb: Verb) -> Response:
-    """Ask whether a card is to be activated, blocked or unblocked."""
+    """Ask whether a card is to be activated, blocked, unblocked or taken away."""
     return _verb_page(visitor, await _card(office, visitor, account_id, ref), verb)
 
 
@@ -97,43 +96,26 @@ async def do(
     visitor: Writer, office: InOffice, account_id: AccountPath, ref: Ref, verb: Verb, key: FormKey,
     reason: Why = Reason.LOST,
 ) -> Response:  # fmt: skip
-    """Activate, block or unblock a card."""
-    card = await _card(office, visitor, account_id, ref)
+    """Activate, block, unblock or take away a card."""
     actor = seen(visitor)
+
+    async def work(request_id: bytes) -> Reply:
+        # Not before: a card that was taken away is not there any more when the form is sent twice.
+        card = await _card(office, visitor, account_id, ref)
+        if verb == "block":
+            await cards.block(office, actor, ref, request_id, reason)
+        else:
+            deed = {"activate": cards.activate, "unblock": cards.unblock, "unlink": cards.unlink}[verb]
+            await deed(office, actor, ref, request_id)
+        return Reply(200, {"masked": card.masked})
+
+    asked = {"reason": reason.value} if verb == "block" else {}
     try:
-
-        async def work(request_id: bytes) -> Reply:
-            if verb == "block":
-                done = await cards.block(office, actor, ref, request_id, reason)
-            else:
-                deed = cards.activate if verb == "activate" else cards.unblock
-                done = await deed(office, actor, ref, request_id)
-            return Reply(200, done.model_dump())
-
-        asked = {"reason": reason.value} if verb == "block" else {}
-        await taken(office, visitor, key, f"{verb} {ref}", asked, work)
+        reply = await taken(office, visitor, key, f"{verb} {ref} of {account_id}", asked, work)
     except NotTaken as told:
+        card = await _card(office, visitor, account_id, ref)
         return _verb_page(visitor, card, verb, told=told, reason=reason)
-    return go(f"/accounts/{account_id}", Flash("done", f"deed.{verb}_card_done", {"card": card.masked}))
-
-
-class _Typed:
-    """What somebody filled in to name a card."""
-
-    def __init__(self, kind: str = "ean13", way: str = "number", number: str = "", prefix: str = "") -> None:
-        self.kind, self.way, self.number, self.prefix = kind, way, number.strip(), prefix.strip()
-
-    def asked(self, words: Words) -> NumberAsked:
-        """Return it as the card functions take it. Raises NotTaken."""
-        drawn = self.way == "draw"
-        if not drawn and not self.number:
-            raise NotTaken(words.t("card.number_needed"))
-        try:
-            return NumberAsked.model_validate(
-                {"kind": self.kind, "number": None if drawn else self.number, "prefix": self.prefix if drawn else None}
-            )
-        except ValidationError:
-            raise NotTaken(words.t("card.prefix_wrong" if drawn else "card.kind_wrong")) from None
+    return go(f"/accounts/{account_id}", Flash("done", f"deed.{verb}_card_done", {"card": reply.body["masked"]}))
 
 
 async def _card(office: Office, visitor: Visitor, account_id: int, ref: str) -> CardView:
@@ -166,7 +148,7 @@ def _verb_page(
 
 
 def _number_page(
-    visitor: Visitor, account_id: int, card: CardView | None, typed: _Typed, *, told: NotTaken | None = None,
+    visitor: Visitor, account_id: int, card: CardView | None, typed: TypedNumber, *, told: NotTaken | None = None,
     reason: Reason = Reason.LOST,
 ) -> Response:  # fmt: skip
     where = "new" if card is None else f"{card.card}/replace"

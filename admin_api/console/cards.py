@@ -10,8 +10,9 @@ from pydantic import ValidationError
 from admin_api import card_batches, cards
 from admin_api.api.answers import csv_answer
 from admin_api.card_batches import BatchAsked, BatchView
-from admin_api.cards import IssueAsked, Issued, NumberAsked
+from admin_api.cards import IssueAsked, Issued
 from admin_api.console.account_words import when
+from admin_api.console.card_form import TypedNumber
 from admin_api.console.forms import FormKey, NotTaken, Typed, at, form_page, taken
 from admin_api.console.rendering import page
 from admin_api.console.visitor import Flash, Visitor, go, seen, visiting
@@ -58,14 +59,8 @@ async def issue(
 ) -> Response:  # fmt: skip
     """Issue a single card with an account of its own."""
     typed = {"kind": kind, "way": way, "number": number.strip(), "prefix": prefix.strip(), "active": active}
-    drawn = way == "draw"
     try:
-        try:
-            card = NumberAsked.model_validate(
-                {"kind": kind, "number": None if drawn else number.strip(), "prefix": prefix.strip() if drawn else None}
-            )
-        except ValidationError:
-            raise NotTaken(visitor.words.t("card.prefix_wrong" if drawn else "card.kind_wrong")) from None
+        card = TypedNumber(kind, way, number, prefix).asked(visitor.words)
         asked = IssueAsked(card=card, account_id=None, active=bool(active))
 
         async def work(request_id: bytes) -> Reply:

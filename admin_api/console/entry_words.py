@@ -236,4 +236,5 @@ _CLAUSES = {
     "unblock": _clauses_of_card,
     "replace": _clauses_of_card,
     "link": _clauses_of_card,
+    "unlink": _clauses_of_card,
 }

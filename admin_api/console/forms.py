@@ -32,6 +32,7 @@ _POINTS_DIGITS = 2
 _POINTS = re.compile(r"[0-9]{1,12}(\.[0-9]{1,2})?")
 _IN_FORM = frozenset({409, 422})
 _LINE_MAX = 200
+_SEPARATORS = re.compile(r"[\s\-\u00a0\u2010-\u2015()./]+")
 _UNAVAILABLE = 503
 
 Work = Callable[[bytes], Awaitable[Reply]]
@@ -113,6 +114,14 @@ def points_of(text: str) -> int | None:
         return None
     minor = int(Decimal(tidy).scaleb(_POINTS_DIGITS))
     return minor if 0 < minor <= _POINTS_MAX else None
+
+
+def number_of(kind: str, text: str) -> str:
+    """Return a card's number as it is written without what people put between its digits."""
+    if kind == "virtual":
+        return text.strip()
+    tidy = _SEPARATORS.sub("", text)
+    return f"+{tidy[2:]}" if kind == "phone" and tidy.startswith("00") else tidy
 
 
 def line_of(words: Words, text: str) -> str:

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from admin_api import accounts, member_changes, members
 from admin_api.api.answers import AccountPath
 from admin_api.console.account_words import when
-from admin_api.console.forms import FormKey, NotTaken, Typed, form_page, new_key, taken
+from admin_api.console.forms import FormKey, NotTaken, Typed, form_page, new_key, number_of, taken
 from admin_api.console.member_form import CARD_KINDS, FIELDS, Personal, shown_changes, shown_member
 from admin_api.console.rendering import page
 from admin_api.console.visitor import Flash, Visitor, go, seen, visiting
@@ -48,12 +48,13 @@ async def create(
 ) -> Response:  # fmt: skip
     """Register a member."""
     words = visitor.words
+    in_hand = {"kind": kind, "number": number_of(kind, number)}
     more = {"kind": kind, "number": number.strip(), "phone_as_card": phone_as_card}
     try:
         try:
             asked = MemberAsked(
                 personal=filled.given(),
-                cards=[MemberCard.model_validate({"kind": kind, "number": number})] if number.strip() else [],
+                cards=[MemberCard.model_validate(in_hand)] if in_hand["number"] else [],
                 phone_as_card=bool(phone_as_card) and bool(filled.phone.strip()),
                 account_id=int(account) if account else None,
             )

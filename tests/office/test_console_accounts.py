@@ -296,3 +296,23 @@ async def test_a_form_whose_answer_was_lost_is_sent_again_and_done_once(
         again = await client.post(own, data=fields)
         assert again.headers["location"] == f"/accounts/{lived.account}"
         assert await entries(rig, lived.account) == [Operation.ADJUST]
+
+
+async def test_a_phone_number_is_linked_and_taken_away_again_once(rig: OfficeRig) -> None:
+    lived = Lived(rig)
+    own = f"/accounts/{lived.account}"
+    async with signed_in(rig) as (_, client):
+        linked = await posted(client, f"{own}/cards/new", kind="phone", number="+49 151 5555 4444")
+        assert linked.headers["location"] == own
+        found = re.search(r"/cards/([0-9a-f]{32})/unlink", (await client.get(own)).text)
+        assert found is not None
+        page = f"{own}/cards/{found[1]}/unlink"
+        shown = await client.get(page)
+        key = re.search(r'name="key" value="([0-9a-f]{32})"', shown.text)
+        assert key is not None
+        fields = {"csrf": client.headers["x-csrf-token"], "key": key[1]}
+        for _ in range(2):
+            assert (await client.post(page, data=fields)).headers["location"] == own
+        assert await entries(rig, lived.account) == [Operation.LINK, Operation.UNLINK]
+        assert "was taken from the account" in (await client.get(own)).text
+        assert (await client.get(page)).status_code == 404
