@@ -35,6 +35,7 @@ from admin_api.office import Office
 from admin_api.openapi import describe
 from admin_api.problem import Problem, answer, bad_request, conflict, invalid, key_reused, unavailable
 from admin_api.security.body_limit import BodyLimit
+from admin_api.security.form_charset import FormCharset
 from admin_api.security.headers import Headers
 from admin_api.security.strangers import Strangers
 from admin_api.security.unexpected import Unexpected
@@ -44,6 +45,8 @@ from ledger.registry.registry import Conflict
 from ledger.submission import Refusal
 
 _KINDS = {400: "bad-request", 404: "not-found", 405: "method-not-allowed"}
+_FAULTS_TOLD_MAX = 20
+_FAULT_CHARACTERS_MAX = 200
 _KEY_HEADER = ("header", "idempotency-key")
 
 
@@ -87,6 +90,7 @@ def _protect(app: FastAPI, office: Office) -> None:
     What is added last stands outermost: headers are on every answer, also on those of the others; what fails in the
     others is answered; a body is counted before anybody reads it; strangers are counted before anybody works for them.
     """
+    app.add_middleware(FormCharset)
     app.add_middleware(Strangers, office=office)
     app.add_middleware(BodyLimit, bytes_max=office.limits.body_bytes_max)
     app.add_middleware(Unexpected)
@@ -102,7 +106,8 @@ def _answer_problems(app: FastAPI) -> None:
     async def _invalid(_request: Request, error: RequestValidationError) -> JSONResponse:
         if any(tuple(e["loc"]) == _KEY_HEADER and e["type"] == "missing" for e in error.errors()):
             return answer(bad_request("every POST needs the header Idempotency-Key, new for each new request"))
-        faults = [(_where(e["loc"]), _shown(e["msg"])) for e in error.errors()]
+        # A body of a megabyte can have a hundred thousand faults; nobody reads more than some.
+        faults = [(_where(e["loc"]), _shown(e["msg"])) for e in error.errors()[:_FAULTS_TOLD_MAX]]
         return answer(invalid("; ".join(f"{where}: {what}" for where, what in faults), *faults))
 
     @app.exception_handler(HTTPException)
@@ -126,7 +131,10 @@ def _answer_problems(app: FastAPI) -> None:
     async def _undecided(_request: Request, error: Undecided) -> JSONResponse:
         if error.refusal is Refusal.ID_REUSED:
             return answer(key_reused())
-        return answer(unavailable(f"not decided: {error}; send the same request again"))
+        sentence = (
+            f"no decision was heard ({error}): send the same request with the same Idempotency-Key, it is done once"
+        )
+        return answer(unavailable(sentence))
 
 
 def _where(place: Sequence[int | str]) -> str:
@@ -136,5 +144,8 @@ def _where(place: Sequence[int | str]) -> str:
 
 
 def _shown(text: str) -> str:
-    """Return a text that may have come from outside as one that can be written: half a surrogate pair cannot."""
-    return text.encode("utf-8", "replace").decode()
+    """Return a text that may have come from outside as one that can be written: half a surrogate pair cannot.
+
+    The name of an unknown field can be as long as the body; its beginning will do.
+    """
+    return text[:_FAULT_CHARACTERS_MAX].encode("utf-8", "replace").decode()

@@ -67,7 +67,7 @@ class RulesFields(Asked):
 
 
 class RulesChange(Asked):
-    """The fields to change; what is null or missing stays as it is."""
+    """The fields to change, which mean what they mean in `RulesFields`; what is null or missing stays as it is."""
 
     earn_rate_bp: StrictInt | None = None
     activation_days: StrictInt | None = None

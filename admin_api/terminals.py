@@ -11,7 +11,7 @@ from admin_api.coalition import Store, seen_partner, visible_store
 from admin_api.fields import Asked, BodyId, Told
 from admin_api.office import Office
 from admin_api.paging import Page, Position
-from admin_api.problem import Problem, conflict, not_found
+from admin_api.problem import Problem, conflict, forbidden, not_found
 from admin_api.security.actor import Actor
 from admin_api.security.auditing import audited
 from admin_api.security.permissions import Permission
@@ -28,6 +28,8 @@ OperationName = Literal[
 State = Literal["active", "suspended", "revoked"]
 #: What a terminal can be permitted, by name. REVERSE and STATUS it may ask for in any case.
 OPERATIONS: dict[str, int] = {name: int(Message[name.upper()]) for name in get_args(OperationName)}
+#: What changes whose card it is. The whole programme answers for that, so it is not for a partner to begin with it.
+_OF_PROGRAMME = frozenset({OPERATIONS["activate"], OPERATIONS["block"], OPERATIONS["replace"]})
 _NAMES = {code: name for name, code in OPERATIONS.items()}
 _TERMINALS_OF_A_STORE_MAX = 1_000
 
@@ -124,6 +126,7 @@ async def add_terminal(office: Office, actor: Actor, asked: TerminalOfStore) -> 
     actor.check(Permission.TERMINALS_WRITE)
     async with office.registry.writing() as transaction:
         store = Store(**await visible_store(transaction, actor, asked.store_id))
+        await _check_permitted(transaction, actor, asked.permitted)
         return (await open_terminals(office, actor, transaction, store, [asked], await new_secrets(1)))[0]
 
 
@@ -150,6 +153,7 @@ async def change_terminal(office: Office, actor: Actor, terminal_id: int, asked:
     actor.check(Permission.TERMINALS_WRITE)
     async with office.registry.writing() as transaction:
         before = await _visible(transaction, actor, terminal_id)
+        await _check_permitted(transaction, actor, asked.permitted)
         if not await terminals.set_permitted(transaction, terminal_id, [OPERATIONS[name] for name in asked.permitted]):
             raise _revoked(before)
         await _audited_row(office, actor, transaction, "terminal.permit", before, {"permitted": asked.permitted})
@@ -222,6 +226,17 @@ async def rotate_store(office: Office, actor: Actor, store_id: int) -> Rotated:
 
 
 _ACTIONS = {True: "terminal.resume", False: "terminal.suspend"}
+
+
+async def _check_permitted(transaction: Transaction, actor: Actor, asked: Iterable[OperationName]) -> None:
+    """Keep a partner's people from letting registers change cards where the programme never let theirs do so."""
+    wanted = _OF_PROGRAMME & {OPERATIONS[name] for name in asked}
+    if actor.partner_id is None or not wanted:
+        return
+    beyond = wanted - await terminals.permitted_in(transaction, actor.partner_id)
+    if beyond:
+        names = ", ".join(sorted(_NAMES[code] for code in beyond))
+        raise forbidden(f"no terminal of this partner may {names} yet; the programme's people can permit it")
 
 
 async def _visible(transaction: Transaction, actor: Actor, terminal_id: int) -> Row:

@@ -42,7 +42,7 @@ async def add_partner(office: InOffice, actor: Writing, key: IdempotencyKey, ask
     """Add one that has nothing yet; `POST /v1/partners/onboard` takes in one with everything."""
 
     async def work(_request_id: bytes) -> Reply:
-        return Reply(201, (await coalition.add_partner(office, actor, asked)).model_dump(mode="json"))
+        return Reply.of(await coalition.add_partner(office, actor, asked), 201)
 
     return await once_in_registry(office, actor, key, asked, work)
 
@@ -58,7 +58,7 @@ async def onboard(office: InOffice, actor: Writing, key: IdempotencyKey, asked: 
     secrets = await new_secrets(check_terminals(asked.terminals))
 
     async def work(_request_id: bytes) -> Reply:
-        return Reply(201, (await onboarding.onboard(office, actor, asked, secrets)).model_dump(mode="json"))
+        return Reply.of(await onboarding.onboard(office, actor, asked, secrets), 201)
 
     return await once_in_registry(office, actor, key, asked, work)
 
@@ -88,7 +88,7 @@ async def add_network(office: InOffice, actor: Writing, key: IdempotencyKey, ask
     """Its rules hold from the beginning; they can be changed, the currency cannot."""
 
     async def work(_request_id: bytes) -> Reply:
-        return Reply(201, (await coalition.add_network(office, actor, asked)).model_dump(mode="json"))
+        return Reply.of(await coalition.add_network(office, actor, asked), 201)
 
     return await once_in_registry(office, actor, key, asked, work)
 
@@ -124,7 +124,7 @@ async def add_store(office: InOffice, actor: Writing, key: IdempotencyKey, asked
     secrets = await new_secrets(check_terminals(asked.terminals))
 
     async def work(_request_id: bytes) -> Reply:
-        return Reply(201, (await onboarding.add_store(office, actor, asked, secrets)).model_dump(mode="json"))
+        return Reply.of(await onboarding.add_store(office, actor, asked, secrets), 201)
 
     return await once_in_registry(office, actor, key, asked, work)
 

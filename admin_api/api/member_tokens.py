@@ -16,6 +16,7 @@ from admin_api.security.actor import Actor
 from admin_api.security.auditing import audited
 from admin_api.security.authentication import InOffice, acting
 from admin_api.security.permissions import Permission
+from admin_api.security.standing import check_standing
 from ledger.registry import member_tokens
 
 router = APIRouter(prefix="/v1/member-tokens", tags=["member tokens"], responses=PROBLEMS)
@@ -43,7 +44,7 @@ async def post(office: InOffice, actor: _Acting, key: IdempotencyKey, asked: Mem
     """Make a token that sees one account: its balance, history and own data, and can block its cards."""
 
     async def work(_request_id: bytes) -> Reply:
-        return Reply(201, (await make_member_token(office, actor, asked)).model_dump())
+        return Reply.of(await make_member_token(office, actor, asked), 201)
 
     return await once_in_registry(office, actor, key, asked, work)
 
@@ -63,6 +64,7 @@ async def make_member_token(office: Office, actor: Actor, asked: MemberTokenAske
     now_ms = office.clock.now_ms()
     expires_ms = now_ms + asked.seconds * 1_000
     async with office.registry.writing() as transaction:
+        await check_standing(office, actor, transaction)
         lives = await member_tokens.account_lives(transaction, asked.account_id)
         if lives is None:
             raise not_found(f"account {asked.account_id}")

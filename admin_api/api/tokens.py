@@ -17,6 +17,7 @@ from admin_api.security.actor import Actor
 from admin_api.security.auditing import audited
 from admin_api.security.authentication import InOffice, acting
 from admin_api.security.permissions import ROLES, Permission, Role
+from admin_api.security.standing import check_standing
 from ledger.registry import tokens
 from ledger.registry.registry import Row, Transaction
 
@@ -34,7 +35,11 @@ class TokenAsked(Asked):
     name: Name
     permissions: list[Permission] = Field(min_length=1, max_length=len(Permission))
     partner_id: BodyId | None = Field(default=None, description="Bounds the token to what belongs to this partner.")
-    days: int = Field(ge=1, le=36_600, description="Until it expires; the installation has a bound.")
+    days: int = Field(
+        ge=1,
+        le=36_600,
+        description="Until it expires; the installation has a bound. It never outlasts the token it is made with.",
+    )
 
 
 class TokenShown(BaseModel):
@@ -64,7 +69,7 @@ async def post(office: InOffice, actor: _Acting, key: IdempotencyKey, asked: Tok
     """Make a token for a program."""
 
     async def work(_request_id: bytes) -> Reply:
-        return Reply(201, (await make_token(office, actor, asked)).model_dump())
+        return Reply.of(await make_token(office, actor, asked), 201)
 
     return await once_in_registry(office, actor, key, asked, work)
 
@@ -82,7 +87,11 @@ async def get(office: InOffice, actor: _Acting, token_id: Id) -> TokenShown:
         return _shown(await _found(transaction, actor, token_id))
 
 
-@router.delete("/{token_id}", status_code=204, summary="Revoke a token; it works from this moment no longer.")
+@router.delete(
+    "/{token_id}",
+    status_code=204,
+    summary="Revoke a token, and those made with it; from this moment they work no longer.",
+)
 async def delete(office: InOffice, actor: _Acting, token_id: Id) -> Response:
     """Revoke a token; doing so again changes nothing."""
     await revoke_token(office, actor, token_id)
@@ -110,9 +119,13 @@ async def make_token(office: Records, actor: Actor, asked: TokenAsked) -> TokenM
     now_ms = office.clock.now_ms()
     expires_ms = now_ms + asked.days * _DAY_MS
     async with office.registry.writing() as transaction:
+        ends_ms = await check_standing(office, actor, transaction)
+        if ends_ms is not None:
+            # What a token made is no way to go on after its end.
+            expires_ms = min(expires_ms, ends_ms)
         token_id, token = await tokens.add(
             transaction, name=asked.name, permissions=permissions, partner_id=partner_id,
-            created_by=actor.name, now_ms=now_ms, expires_ms=expires_ms,
+            created_by=actor.name, person=actor.person, now_ms=now_ms, expires_ms=expires_ms,
         )  # fmt: skip
         await audited(
             office, actor, transaction, "token.make", f"token:{token_id}", partner_id=partner_id,
@@ -135,15 +148,19 @@ async def list_tokens(office: Office, actor: Actor, position: Position) -> Page[
 
 
 async def revoke_token(office: Records, actor: Actor, token_id: int) -> None:
-    """End a token for good. Raises a Problem."""
+    """End a token for good, and those that were made with it. Raises a Problem."""
     actor.check(Permission.TOKENS_WRITE)
     async with office.registry.writing() as transaction:
         found = await _found(transaction, actor, token_id)
         if found["revoked_ms"] is None:
-            await tokens.revoke(transaction, token_id, office.clock.now_ms())
+            now_ms = office.clock.now_ms()
+            await tokens.revoke(transaction, token_id, now_ms)
+            # Whoever stole it may have made others with it.
+            made = await tokens.revoke_made_by(transaction, f"token:{token_id}", now_ms, keep=())
             await audited(
-                office, actor, transaction, "token.revoke", f"token:{token_id}", partner_id=found["partner_id"]
-            )
+                office, actor, transaction, "token.revoke", f"token:{token_id}", partner_id=found["partner_id"],
+                detail={"tokens": made},
+            )  # fmt: skip
 
 
 async def _found(transaction: Transaction, actor: Actor, token_id: int) -> Row:

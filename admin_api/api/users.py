@@ -18,6 +18,7 @@ from admin_api.security.actor import Actor
 from admin_api.security.auditing import audited
 from admin_api.security.authentication import InOffice, acting
 from admin_api.security.permissions import ROLES, Permission, Role
+from admin_api.security.standing import check_standing
 from ledger.registry import sessions, tokens, users
 from ledger.registry.registry import Row, Transaction
 
@@ -76,7 +77,7 @@ async def post(office: InOffice, actor: _Writing, key: IdempotencyKey, asked: Us
     """Invite somebody."""
 
     async def work(_request_id: bytes) -> Reply:
-        return Reply(201, (await invite_user(office, actor, asked)).model_dump())
+        return Reply.of(await invite_user(office, actor, asked), 201)
 
     return await once_in_registry(office, actor, key, asked, work)
 
@@ -104,7 +105,7 @@ async def post_link(office: InOffice, actor: _Writing, key: IdempotencyKey, user
     """Make a new link. The old password works until the link is used; suspend the user when it must not."""
 
     async def work(_request_id: bytes) -> Reply:
-        return Reply(201, (await new_link(office, actor, user_id)).model_dump())
+        return Reply.of(await new_link(office, actor, user_id), 201)
 
     return await once_in_registry(office, actor, key, {"user_id": user_id}, work)
 
@@ -115,6 +116,7 @@ async def invite_user(office: Office, actor: Actor, asked: UserAsked) -> Invited
     _check_role(actor, asked.role, asked.partner_id)
     now_ms = office.clock.now_ms()
     async with office.registry.writing() as transaction:
+        await check_standing(office, actor, transaction)
         if await users.by_email(transaction, asked.email) is not None:
             raise conflict("there is a user with this e-mail address already")
         user_id = await users.add(
@@ -151,6 +153,7 @@ async def change_user(office: Office, actor: Actor, user_id: int, asked: UserCha
     async with office.registry.writing() as transaction:
         # First the owners, always in the same order, so that two owners cannot suspend each other at the same time.
         owners = await users.owners_able(transaction)
+        await check_standing(office, actor, transaction)
         row = await _found(transaction, actor, user_id, to_change=True)
         role = asked.role or Role(row["role"])
         partner_id = asked.partner_id or (row["partner_id"] if asked.role in {None, Role.PARTNER} else None)
@@ -180,6 +183,7 @@ async def new_link(office: Office, actor: Actor, user_id: int) -> Invited:
     """Make a link by which a user chooses a password and an authenticator anew. Raises a Problem."""
     actor.check(Permission.USERS_WRITE)
     async with office.registry.writing() as transaction:
+        await check_standing(office, actor, transaction)
         row = await _found(transaction, actor, user_id, to_change=True)
         _check_role(actor, Role(row["role"]), row["partner_id"])
         if not row["active"]:

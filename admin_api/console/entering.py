@@ -73,7 +73,9 @@ def refusal(words: Words, problem: Problem) -> Refused:
     """Return a problem as what a form is answered; its `fields` are named, and said, as the interface does it."""
     faults = problem.body.get("fields", ())
     named = {str(fault["where"]): str(fault["what"]) for fault in faults}
-    return Refused(said(words, problem), named, problem.status)
+    if named:
+        return Refused(words.t("entry.mend"), named, problem.status)
+    return Refused(said(words, problem), status=problem.status)
 
 
 def asked_of(words: Words, model: type[_T], **fields: Any) -> _T:

@@ -76,7 +76,7 @@ def stranger(request: Request, office: Office, session: Session | None = None) -
     visitor = Visitor(
         Words(language, office.programme.days.zone),
         theme if theme in THEMES else THEMES[0],
-        path if request.method == "GET" else "/",
+        local(path) if request.method == "GET" else "/",
         session,
         session.actor(address_of(request)) if session else None,
         _flashes(cookies.get(FLASH_COOKIE, "")),
@@ -144,7 +144,7 @@ def _flashes(cookie: str) -> list[Flash]:
         return []
     try:
         kind, key, fields = orjson.loads(base64.urlsafe_b64decode(cookie))
-    except ValueError:
+    except (ValueError, TypeError):
         return []
     good = kind in ("done", "wrong") and isinstance(key, str) and isinstance(fields, dict)
     return [Flash(kind, key, fields)] if good else []

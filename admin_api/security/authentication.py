@@ -16,6 +16,8 @@ from admin_api.security.sessions import CSRF_FIELD, CSRF_HEADER, Session, csrf_i
 from ledger.registry import member_tokens, tokens
 
 _USED_EVERY_MS = 60_000
+#: The name in a request's state under which stands that its credentials are somebody's.
+KNOWN = "known"
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 
@@ -48,6 +50,8 @@ async def current_session(request: Request, office: InOffice) -> Session | None:
     """
     secret = secret_in(office, request)
     session = None if secret is None else await session_of(office, secret)
+    if session is not None:
+        setattr(request.state, KNOWN, True)
     if session is not None and request.method not in _SAFE_METHODS:
         given = request.headers.get(CSRF_HEADER)
         if given is None and request.headers.get("content-type", "").startswith(_FORMS):
@@ -71,6 +75,7 @@ async def actor_of(
         actor = await _by_token(office, given.credentials, address)
         if actor is None:
             raise unauthenticated("the token is unknown, expired or revoked")
+        setattr(request.state, KNOWN, True)
     else:
         session = await current_session(request, office)
         if session is None:
@@ -127,4 +132,5 @@ async def _by_token(office: Office, token: str, address: str) -> Actor | None:
         frozenset(Permission(name) for name in found["permissions"] if name in known),
         partner_id=found["partner_id"],
         address=address,
+        behind=found["person"],
     )

@@ -10,13 +10,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from admin_api.office import Office
 from admin_api.problem import Problem, answer, forbidden
-from admin_api.security.authentication import address_of
+from admin_api.security.authentication import KNOWN, address_of
 from admin_api.security.sessions import secret_in
 
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 #: Whoever watches the process asks as often as he likes.
 _WATCHED = ("/health/", "/metrics")
-_UNAUTHENTICATED = 401
 
 
 class Strangers:
@@ -46,9 +45,12 @@ class Strangers:
             await answer(problem)(scope, receive, send)
             return
 
+        # Shared with whatever the request is passed on to.
+        state = scope.setdefault("state", {})
+
         async def sending(message: Message) -> None:
-            if claims and message["type"] == "http.response.start" and message["status"] == _UNAUTHENTICATED:
-                # Whoever sends wrong credentials is a stranger after all.
+            if claims and message["type"] == "http.response.start" and not state.get(KNOWN):
+                # Whoever sends credentials that nobody recognised is a stranger after all, whatever the answer is.
                 with suppress(Problem):
                     guard.count_stranger(address)
             await send(message)
@@ -60,5 +62,13 @@ class Strangers:
         origin = request.headers.get("origin")
         if request.method in _SAFE_METHODS or origin is None or "authorization" in request.headers:
             return
-        if urlsplit(origin).netloc not in {request.headers.get("host"), self._own_site or None}:
+        if _site(origin) not in {request.headers.get("host"), self._own_site or None}:
             raise forbidden("this comes from a page of another site")
+
+
+def _site(origin: str) -> str:
+    """Return host and port of an origin; of what is none, an empty text, which is nobody's."""
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return ""

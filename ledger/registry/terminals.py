@@ -70,6 +70,11 @@ async def find(
     )  # fmt: skip
 
 
+async def permitted_in(transaction: Transaction, partner_id: int) -> set[int]:
+    """Return the operation codes that any terminal of a partner may use."""
+    return {row["code"] for row in await transaction.fetch(statements("terminals")["permitted_in"], partner_id)}
+
+
 async def lock(transaction: Transaction, store_id: int) -> list[int]:
     """Return the terminals of a store that are not revoked; nobody else changes them until the transaction ends."""
     return [row["terminal_id"] for row in await transaction.fetch(statements("terminals")["lock"], store_id)]

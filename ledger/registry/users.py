@@ -36,6 +36,12 @@ async def by_id(transaction: Transaction, user_id: int, *, to_change: bool = Fal
     return row
 
 
+async def standing(transaction: Transaction, user_id: int) -> Row | None:
+    """Return role and partner_id of a user who is not suspended; nobody changes them until the transaction ends."""
+    row: Row | None = await transaction.fetchrow(statements("users")["standing"], user_id)
+    return row
+
+
 async def listed(transaction: Transaction, *, partner_id: int | None, after: int, rows_max: int) -> list[Row]:
     """Return users without what proves them; only those of a partner if one is given."""
     return list(await transaction.fetch(statements("users")["list"], partner_id, after, rows_max))

@@ -16,21 +16,42 @@ from server.settings import Settings
 # How long answers under way may take when the process ends; streams are cut after it.
 _GRACE_S = 2
 _BACKLOG = 512
+# So many silences long may a request take to arrive, and may somebody take no part of what waits for him.
+_SILENCES_MAX = 6
 
 
 class _Connection(H11Protocol):
-    """Ends connections that fall silent in the middle of a request, or before the first: uvicorn waits for ever."""
+    """Ends connections that fall silent in the middle of a request, or before the first: uvicorn waits for ever.
+
+    It also ends those that are never quite silent: a request that comes byte by byte, an answer that nobody takes. Each
+    would hold one of a bounded number of connections.
+    """
 
     silence_s: float
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._heard_at = self.loop.time()
+        self._arriving_since: float | None = None
+        self._stuck_since: float | None = None
         self._watch()
 
     def data_received(self, data: bytes) -> None:
         self._heard_at = self.loop.time()
+        if self._arriving_since is None:
+            self._arriving_since = self._heard_at
         super().data_received(data)
+        cycle = self.cycle
+        if cycle is not None and not cycle.more_body and not cycle.response_complete:
+            self._arriving_since = None
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._stuck_since = self.loop.time()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._stuck_since = None
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._silence.cancel()
@@ -43,7 +64,12 @@ class _Connection(H11Protocol):
         cycle = self.cycle
         # While an answer is being made or read, the silence is not the other end's.
         waited_for = cycle is not None and (cycle.more_body or cycle.response_complete)
-        if cycle is None or (waited_for and self.loop.time() - self._heard_at >= self.silence_s):
+        now = self.loop.time()
+        slow = any(
+            since is not None and now - since >= _SILENCES_MAX * self.silence_s
+            for since in (self._arriving_since, self._stuck_since)
+        )
+        if cycle is None or slow or (waited_for and now - self._heard_at >= self.silence_s):
             self.transport.abort()
         else:
             self._watch()

@@ -78,7 +78,7 @@ class Site(Server):
                 return (
                     await tokens.add(
                         transaction, name="test", permissions=[str(p) for p in permissions], partner_id=None,
-                        created_by="system", now_ms=now_ms, expires_ms=now_ms + 3_600_000,
+                        created_by="system", person="system", now_ms=now_ms, expires_ms=now_ms + 3_600_000,
                     )
                 )[1]  # fmt: skip
         finally:

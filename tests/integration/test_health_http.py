@@ -90,6 +90,54 @@ async def test_who_falls_silent_in_the_middle_is_cut_off(said: bytes) -> None:
         assert (await get(port, "/health/live"))[0] == 200
 
 
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"POST /health/live HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n",
+        b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\nGET /health/live HTTP/1.1\r\nX-Long: ",
+    ],
+    ids=["body", "headers of the second request"],
+)
+async def test_who_sends_byte_by_byte_is_cut_off(head: bytes) -> None:
+    async with serving(Process(True, True), admin_silence_ms=50) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(head)
+
+        async def trickle() -> None:
+            while not writer.is_closing():
+                writer.write(b"x")
+                await asyncio.sleep(0.01)
+
+        trickling = asyncio.create_task(trickle())
+        with suppress(ConnectionError):
+            await reader.read()
+        trickling.cancel()
+        writer.close()
+
+
+async def test_who_takes_no_answer_is_cut_off() -> None:
+    async with serving(Process(True, True), admin_silence_ms=50) as port:
+        _, writer = await asyncio.open_connection("127.0.0.1", port, limit=1)
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        with suppress(ConnectionError):
+            while True:
+                # Answers pile up until nothing more fits in between, and then requests do.
+                writer.write(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n" * 100)
+                await writer.drain()
+        writer.close()
+
+
+async def test_who_asks_little_and_often_is_not_cut_off() -> None:
+    async with serving(Process(True, True), admin_silence_ms=50) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for _ in range(60):
+            writer.write(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert b"200 OK" in await reader.readuntil(b"\r\n\r\n")
+            await reader.readexactly(len(b'{"live":true}'))
+            await asyncio.sleep(0.01)
+        writer.close()
+
+
 async def test_too_many_connections_are_answered_503() -> None:
     async with serving(Process(True, True), admin_connections_max=2) as port:
         idle = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]

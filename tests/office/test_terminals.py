@@ -4,7 +4,7 @@ from typing import Any, get_args
 import httpx
 import pytest
 
-from admin_api.security.permissions import Permission
+from admin_api.security.permissions import ROLES, Permission, Role
 from admin_api.terminals import OperationName
 from protocol.codes import Message
 from tests.rigs.office_rig import EVERYTHING, OfficeRig
@@ -215,6 +215,22 @@ async def test_a_partners_people_reach_their_own_terminals_only(rig: OfficeRig) 
         new = {"store_id": store["store_id"], "code": "mine", "permitted": []}
         assert (await client.post("/v1/terminals", json=new, headers=rig.key())).status_code == 404
     assert await signs_on(rig.ledger, "o-1", store["terminals"][0]["secret"])
+
+
+async def test_a_partner_does_not_let_its_registers_change_cards_by_itself(rig: OfficeRig) -> None:
+    async with rig.client() as owner, rig.client(*ROLES[Role.PARTNER], partner_id=1) as partner:
+        first = {"permitted": ["balance", "sale", "activate"]}
+        assert (await owner.patch("/v1/terminals/1", json=first)).status_code == 200
+        for permitted in (["replace"], ["sale", "block"]):
+            assert (await partner.patch("/v1/terminals/1", json={"permitted": permitted})).status_code == 403
+            new = {"store_id": 1, "code": "mine", "permitted": permitted}
+            assert (await partner.post("/v1/terminals", json=new, headers=rig.key())).status_code == 403
+        assert (await owner.get("/v1/terminals/1")).json()["permitted"] == first["permitted"]
+        for permitted in (["balance", "earn", "hold"], ["activate", "refund"]):
+            new = {"store_id": 1, "code": f"mine-{len(permitted)}", "permitted": permitted}
+            assert (await partner.post("/v1/terminals", json=new, headers=rig.key())).status_code == 201
+        await post(rig, owner, "/v1/terminals", {"store_id": 1, "code": "theirs", "permitted": ["replace"]})
+        assert (await partner.patch("/v1/terminals/1", json={"permitted": ["replace"]})).status_code == 200
 
 
 @pytest.mark.parametrize("act", ["suspend", "rotate"])

@@ -4,8 +4,13 @@ from typing import Any
 import httpx
 import pytest
 
+from admin_api.api.member_tokens import MemberTokenAsked, make_member_token
+from admin_api.api.tokens import TokenAsked, make_token
+from admin_api.api.users import UserAsked, invite_user, new_link
 from admin_api.app import create_app
-from admin_api.security.permissions import Permission, Role
+from admin_api.problem import Problem
+from admin_api.security.actor import Actor
+from admin_api.security.permissions import ROLES, Permission, Role
 from tests.rigs.moved_clock import MovedClock
 from tests.rigs.office_rig import OfficeRig
 from tests.rigs.people import member_token, signed_in
@@ -105,7 +110,7 @@ async def test_a_partners_token_makes_and_sees_that_partners_tokens_only(rig: Of
 
 
 async def test_a_token_expires(rig: OfficeRig) -> None:
-    async with rig.client() as client:
+    async with signed_in(rig) as (_, client):
         token = await made(rig, client, permissions=["audit:read"], days=2)
     clock = MovedClock(rig.clock)
     rig.app = create_app(replace(rig.office, clock=clock))
@@ -234,3 +239,60 @@ async def test_a_member_token_ends_with_the_member(rig: OfficeRig, end: str) -> 
     async with rig.client() as client:
         body = {"account_id": rig.cards[0].account, "seconds": 60}
         assert (await client.post("/v1/member-tokens", json=body, headers=rig.key())).status_code == 409
+
+
+# ---- what outlasts its maker
+
+
+async def test_with_a_token_end_those_that_were_made_with_it(rig: OfficeRig) -> None:
+    async with rig.client() as owner:
+        child = await made(rig, owner, permissions=["tokens:write", "audit:read"])
+        async with rig.anonymous() as thief:
+            thief.headers["authorization"] = f"Bearer {child['token']}"
+            grandchild = await made(rig, thief, permissions=["audit:read"])
+        assert await as_bearer(rig, grandchild["token"]) == 200
+        assert (await owner.delete(f"/v1/tokens/{child['token_id']}")).status_code == 204
+    assert await as_bearer(rig, grandchild["token"]) == 401
+
+
+async def test_a_token_makes_none_that_outlasts_it(rig: OfficeRig) -> None:
+    async with rig.client() as owner:
+        child = await made(rig, owner, permissions=["tokens:write", "audit:read"], days=1)
+        async with rig.anonymous() as program:
+            program.headers["authorization"] = f"Bearer {child['token']}"
+            grandchild = await made(rig, program, permissions=["audit:read"], days=300)
+    assert grandchild["expires_ms"] == child["expires_ms"]
+
+
+async def test_whoever_was_suspended_in_the_middle_of_a_request_leaves_nothing_behind(rig: OfficeRig) -> None:
+    async with signed_in(rig) as (person, _), signed_in(rig, email="other@example.com"):
+        actor = Actor(f"user:{person.user_id}", "Anna", ROLES[Role.OWNER])
+        async with rig.client() as owner:
+            await made(rig, owner)
+            answer = await owner.patch(f"/v1/users/{person.user_id}", json={"active": False})
+            assert answer.status_code == 200
+        for make in (
+            make_token(rig.office, actor, TokenAsked(**asked())),
+            invite_user(rig.office, actor, UserAsked(email="x@example.com", name="X", role=Role.OWNER)),
+            new_link(rig.office, actor, person.user_id + 1),
+            make_member_token(rig.office, actor, MemberTokenAsked(account_id=rig.cards[0].account, seconds=60)),
+        ):
+            with pytest.raises(Problem) as raised:
+                await make
+            assert raised.value.status == 401
+
+
+async def test_whoever_was_demoted_or_revoked_in_the_middle_of_a_request_leaves_nothing_behind(rig: OfficeRig) -> None:
+    async with signed_in(rig) as (person, _), signed_in(rig, email="other@example.com"), rig.client() as owner:
+        token = await made(rig, owner, permissions=["tokens:write", "figures:read"])
+        await owner.patch(f"/v1/users/{person.user_id}", json={"role": Role.AUDITOR})
+        await owner.delete(f"/v1/tokens/{token['token_id']}")
+        for actor in (
+            Actor(f"user:{person.user_id}", "Anna", ROLES[Role.OWNER]),
+            Actor(
+                f"token:{token['token_id']}", "program", frozenset({Permission.TOKENS_WRITE, Permission.FIGURES_READ})
+            ),
+        ):
+            with pytest.raises(Problem) as raised:
+                await make_token(rig.office, actor, TokenAsked(**asked()))
+            assert raised.value.status == 401

@@ -134,11 +134,13 @@ class OfficeRig:
             yield client
 
     async def token(self, permissions: Iterable[Permission], *, partner_id: int | None = None) -> str:
+        """Return a token that somebody made who has made no other one."""
         now_ms = self.clock.now_ms()
         async with self.registry.writing() as transaction:
             _, token = await tokens.add(
                 transaction, name="test", permissions=[str(p) for p in permissions], partner_id=partner_id,
-                created_by="system", now_ms=now_ms, expires_ms=now_ms + 3_600_000,
+                created_by="system", person=f"person {random.token_hex(4)}", now_ms=now_ms,
+                expires_ms=now_ms + 3_600_000,
             )  # fmt: skip
         return token
 

@@ -39,3 +39,8 @@ UPDATE terminal SET salt = $2, iterations = $3, stored_key = $4, server_key = $5
 -- $1 terminal, $2 now, $3 salt, $4 and $5 random bytes in the place of its keys. Returns true unless it was revoked before.
 UPDATE terminal SET active = false, revoked_ms = $2, salt = $3, stored_key = $4, server_key = $5
 WHERE terminal_id = $1 AND revoked_ms IS NULL RETURNING true
+
+-- name: permitted_in
+-- $1 partner. Returns the operation codes that any of its terminals may use, suspended ones among them.
+SELECT DISTINCT unnest(t.permitted) AS code FROM terminal t JOIN store s USING (store_id) JOIN network n USING (network_id)
+WHERE n.partner_id = $1 AND t.revoked_ms IS NULL

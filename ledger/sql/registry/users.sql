@@ -20,6 +20,10 @@ FROM office.console_user WHERE user_id = $1
 SELECT user_id, email, name, role, partner_id, language, password_hash, totp_secret, active, failures, locked_until_ms, created_ms
 FROM office.console_user WHERE user_id = $1 FOR UPDATE
 
+-- name: standing
+-- $1 id. Returns role and partner of a user who is not suspended; they stay so until the transaction ends.
+SELECT role, partner_id FROM office.console_user WHERE user_id = $1 AND active FOR SHARE
+
 -- name: list
 -- $1 partner or null for all, $2 begin after this id, $3 most rows.
 SELECT user_id, email, name, role, partner_id, language, password_hash IS NOT NULL AS accepted, active, locked_until_ms, created_ms
