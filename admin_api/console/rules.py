@@ -87,9 +87,10 @@ async def show_network(
         Listed(one, _differences(visitor.words, before.rules, one.rules) if before else ())
         for one, before in zip(found.items, following, strict=True)
     ]
+    names = await names_of(office, _makers(found.items)) | {"system": visitor.words.t("rules.system")}
     return page(
         visitor, "network_rules.html", network=network, current=current, listed=listed, sections=SECTIONS, told=told,
-        next=found.next or "", names=await names_of(office, _makers(found.items)),
+        next=found.next or "", names=names,
     )  # fmt: skip
 
 

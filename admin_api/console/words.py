@@ -153,9 +153,9 @@ class Words:
         """Write the day of a moment; `pattern` is Babel's."""
         return format_date(self._local(at_ms).astimezone(self.zone).date(), pattern, locale=self.locale)
 
-    def calendar_day(self, day: date) -> str:
-        """Write a day of the calendar."""
-        return format_date(day, "long", locale=self.locale)
+    def calendar_day(self, day: date, pattern: str = "long") -> str:
+        """Write a day of the calendar; `pattern` is Babel's."""
+        return format_date(day, pattern, locale=self.locale)
 
     def span(self, ms: float) -> str:
         """Write how long something took or is ago, roughly."""

@@ -9,7 +9,7 @@ import pytest
 from admin_api.security.permissions import Role
 from tests.office.test_console_accounts import posted
 from tests.rigs.office_rig import OfficeRig
-from tests.rigs.people import signed_in
+from tests.rigs.people import session_cookie, signed_in
 from tests.rigs.signing_on import signs_on
 
 RULES = {
@@ -223,3 +223,17 @@ async def test_draining_asks_first_and_is_noted(rig: OfficeRig) -> None:
         assert "Ended the installation" in (await client.get("/audit?action=installation")).text
         export = await client.get("/audit/export.csv?action=installation.drain")
         assert export.text.count("installation.drain") == 1
+
+
+async def test_one_s_other_session_is_ended_and_the_time_zone_changed(rig: OfficeRig) -> None:
+    async with signed_in(rig) as (person, client), rig.anonymous() as other:
+        other.cookies.set("__Host-tillwire", await session_cookie(rig, person.user_id))
+        assert (await other.get("/profile")).status_code == 200
+        ends = re.findall(r'action="(/profile/sessions/[0-9a-f]+/end)"', (await client.get("/profile")).text)
+        assert len(ends) == 1, "not the one that is here"
+        assert (await posted(client, ends[0], page="/profile")).status_code == 303
+        assert (await other.get("/profile")).status_code == 303
+        wrong = await posted(client, "/programme/time-zone", time_zone="Europe/Nowhere")
+        assert 'id="time_zone-wrong"' in wrong.text
+        await posted(client, "/programme/time-zone", time_zone="Europe/Berlin")
+        assert "Europe/Berlin" in (await client.get("/programme")).text
