@@ -161,17 +161,26 @@ async def own_state(transaction: Transaction, account: int) -> Own:
 
 def balance_now(office: Office, own: Own) -> BalanceView:
     """Return the balance as the decision itself measures it, with what is due to expire by now."""
-    now_ms = office.clock.now_ms()
-    question = Submission(int(Operation.BALANCE), b"", _NO_CARD, 0, 0, 0, b"", _NO_TERMS, 0.0, _Nobody())
     # A decline (no card was shown) tells the balance all the same.
-    result, _ = _decider().decide(
-        own.row["state"], positional(question, now_ms, office.programme.day(now_ms)), _NO_TERMS
-    )
+    result = decided(office, own.row["state"], Operation.BALANCE)
     available, held, pending, owed, expiring, expiring_day = result[4]
     return BalanceView(
         available=available, held=held, pending=pending, owed=owed, expiring=expiring,
         expiring_on=iso_end(expiring_day),
     )  # fmt: skip
+
+
+def decided(
+    office: Office, state: bytes, op: Operation, terms: tuple[int, ...] = _NO_TERMS, **fields: Any
+) -> list[Any]:
+    """Return what a request would be decided now, without any effect; `fields` are those of a Submission."""
+    now_ms = office.clock.now_ms()
+    question = Submission(
+        op=int(op), request_id=bytes(16), token=fields.pop("token", _NO_CARD), terminal_id=0, partner_id=0,
+        network_id=0, fingerprint=b"", terms=terms, deadline=0.0, reply_to=_Nobody(), **fields,
+    )  # fmt: skip
+    result, _ = _decider().decide(state, positional(question, now_ms, office.programme.day(now_ms)), terms)
+    return result
 
 
 def expiring_of(office: Office, own: Own) -> list[Expiring]:

@@ -97,7 +97,7 @@ async def adjust(
         row = await adjustments.add(
             transaction,
             adjustments.Asked(
-                account, asked.points, expiry_day, asked.reason, request_id, state, actor.name, now_ms
+                account, asked.points, expiry_day, asked.reason, request_id, state, actor.name, actor.person, now_ms
             ),
         )  # fmt: skip
         if not alone:
@@ -140,6 +140,12 @@ async def listed(
     return position.page(rows, AdjustmentView.of, lambda row: (row["adjustment_id"],))
 
 
+async def adjustment_of(office: Office, actor: Actor, adjustment_id: int) -> AdjustmentView:
+    """Return one adjustment. Raises a Problem (404)."""
+    check_reach(actor, Permission.ACCOUNTS_READ)
+    return await _view(office, adjustment_id)
+
+
 async def approve(office: Office, actor: Actor, adjustment_id: int) -> AdjustmentView:
     """Approve what somebody else asked for, and make it. Raises a Problem (403, 404, 409)."""
     row = await _decided(office, actor, adjustment_id, "approved")
@@ -159,10 +165,14 @@ async def _decided(office: Office, actor: Actor, adjustment_id: int, state: Stat
         row = await adjustments.for_change(transaction, adjustment_id)
         if row is None:
             raise not_found(f"adjustment {adjustment_id}")
-        if row["asked_by"] == actor.name:
-            raise forbidden("this needs a second person: whoever asked for it cannot decide on it")
+        if row["asked_person"] == actor.person:
+            raise forbidden(
+                "this needs a second person: whoever asked for it cannot decide on it, with whichever token"
+            )
         if row["state"] == "waiting":
-            await adjustments.decide(transaction, adjustment_id, state, actor.name, office.clock.now_ms())
+            await adjustments.decide(
+                transaction, adjustment_id, state, actor=actor.name, person=actor.person, now_ms=office.clock.now_ms()
+            )
             verb = "approve" if state == "approved" else "decline"
             await audited(
                 office, actor, transaction, f"adjustment.{verb}", f"adjustment:{adjustment_id}",

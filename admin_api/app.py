@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from http import HTTPStatus
 
 from fastapi import FastAPI, Request, Response
@@ -106,9 +107,8 @@ def _answer_problems(app: FastAPI) -> None:
         if any(tuple(e["loc"]) == _KEY_HEADER and e["type"] == "missing" for e in error.errors()):
             return answer(bad_request("every POST needs the header Idempotency-Key, new for each new request"))
         # A body of a megabyte can have a hundred thousand faults; nobody reads more than some.
-        told = error.errors()[:_FAULTS_TOLD_MAX]
-        fields = [{"where": _shown(".".join(map(str, e["loc"]))), "what": _shown(e["msg"])} for e in told]
-        return answer(invalid("; ".join(f"{f['where']}: {f['what']}" for f in fields), fields=fields))
+        faults = [(_where(e["loc"]), _shown(e["msg"])) for e in error.errors()[:_FAULTS_TOLD_MAX]]
+        return answer(invalid("; ".join(f"{where}: {what}" for where, what in faults), *faults))
 
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> Response:
@@ -131,7 +131,16 @@ def _answer_problems(app: FastAPI) -> None:
     async def _undecided(_request: Request, error: Undecided) -> JSONResponse:
         if error.refusal is Refusal.ID_REUSED:
             return answer(key_reused())
-        return answer(unavailable(f"not decided: {error}; send the same request again"))
+        sentence = (
+            f"no decision was heard ({error}): send the same request with the same Idempotency-Key, it is done once"
+        )
+        return answer(unavailable(sentence))
+
+
+def _where(place: Sequence[int | str]) -> str:
+    """Return the path to a value: in the body, as whoever checks more than its shape says it, or of a parameter."""
+    path = place[1:] if place[0] == "body" and len(place) > 1 else place
+    return _shown(".".join(map(str, path)))
 
 
 def _shown(text: str) -> str:

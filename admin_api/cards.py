@@ -155,7 +155,7 @@ def card_of(office: Office, kind: KindName, number: str) -> NewCard:
     try:
         return new_card(CardKind[kind.upper()], number.strip(), office.keys.token_key, active=True)
     except BadCard as error:
-        raise invalid(error.reason, fields=[{"where": "card.number", "what": error.reason}]) from None
+        raise invalid(error.reason, ("card.number", error.reason)) from None
 
 
 async def find_cards(office: Office, actor: Actor, text: str) -> list[CardView]:
@@ -223,6 +223,17 @@ async def block(office: Office, actor: Actor, ref: str, request_id: bytes, reaso
 async def unblock(office: Office, actor: Actor, ref: str, request_id: bytes) -> CardView:
     """Let a blocked card work again."""
     return await _change(office, actor, "card.unblock", ref, request_id, office.desk.unblock)
+
+
+async def unlink(office: Office, actor: Actor, ref: str, request_id: bytes) -> None:
+    """Take a card from its account, which lives on, so that any account may get it."""
+    check_reach(actor, Permission.CARDS_WRITE)
+    async with office.registry.reading() as transaction:
+        account = await deeds.noted(transaction, request_id, "card.unlink")
+    # Once it is done there is no card any more to tell which account it was.
+    account = (await _row(office, ref))["account_id"] if account is None else account
+    deed = Deed("card.unlink", f"card:{ref}", request_id, account)
+    await do(office, actor, deed, lambda: office.desk.unlink(request_id, account, bytes.fromhex(ref)))
 
 
 async def replace(

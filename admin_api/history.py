@@ -26,6 +26,7 @@ from ledger.operations import Operation
 from ledger.registry import accounts, cards
 from ledger.registry.accounts import EntryFilter
 from ledger.registry.registry import Row, Transaction
+from ledger.states import CARD_GONE
 from ledger.truth import Standing
 from protocol.answers import Answer
 from protocol.codes import Outcome
@@ -37,9 +38,11 @@ _MS_MAX = 2**53
 #: What an entry can be: the operations that leave one.
 OperationName = Literal[
     "redeem", "hold", "capture", "release", "earn", "sale", "refund", "reverse", "activate", "block", "replace",
-    "expire_lots", "expire_hold", "tombstone", "adjust", "unblock", "link", "merge_out", "merge_in", "block_account",
-    "unblock_account",
+    "expire_lots", "expire_hold", "tombstone", "adjust", "unblock", "link", "unlink", "merge_out", "merge_in",
+    "block_account", "unblock_account",
 ]  # fmt: skip
+#: What an entry makes of a card.
+ChangeName = Literal[StatusName, "gone"]
 _NOT_FOUND = (
     "no entry: the request never arrived, or was declined, which leaves no trace in the journal; what was declined by "
     "the minute and store the figures tell"
@@ -71,11 +74,11 @@ class Wanted:
 
 
 class CardChange(BaseModel):
-    """What an entry made of a card; `masked` is null for one that is no longer known."""
+    """What an entry made of a card; "gone": it leads here no more. `masked` is null for one that nobody has."""
 
     card: str
     masked: str | None
-    status: StatusName
+    status: ChangeName
 
 
 class Asker(BaseModel):
@@ -299,7 +302,7 @@ def _changes(flat: Sequence[Any], masked: dict[bytes, str]) -> list[CardChange]:
         CardChange(
             card=token.hex(),
             masked=masked[token].partition(":")[2] if token in masked else None,
-            status=status_name(status),
+            status="gone" if status == CARD_GONE else status_name(status),
         )
         for token, status in zip(flat[::2], flat[1::2], strict=True)
     ]

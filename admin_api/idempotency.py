@@ -53,6 +53,11 @@ class Reply:
     body: dict[str, Any]
     replayed: bool = False
 
+    @classmethod
+    def of(cls, told: BaseModel, status: int = 200) -> Self:
+        """Return the answer that tells this."""
+        return cls(status, told.model_dump(mode="json"))
+
 
 Work = Callable[[bytes], Awaitable[Reply]]
 

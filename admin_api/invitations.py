@@ -5,6 +5,8 @@ from __future__ import annotations
 from ledger.registry import audit, users
 from ledger.registry.registry import Registry
 
+#: Nobody's address: who comes in by the link of `tillwire up` signs in with it until somebody is invited properly.
+NEWCOMER = "owner@localhost"
 _PATH = "/invitation/"
 
 
@@ -50,3 +52,17 @@ async def first_owner_link(
             action="user.invite", subject=f"user:{user_id}", detail={"role": "owner"},
         )  # fmt: skip
     return invitation_link(console_url, token)
+
+
+async def newcomer_link(registry: Registry, *, console_url: str, now_ms: int, invitation_s: int) -> str | None:
+    """Return a one-time link for the owner `NEWCOMER` where nobody else was ever invited and he never came, else None.
+
+    Raises JournalDown.
+    """
+    async with registry.reading() as transaction:
+        known = await users.listed(transaction, partner_id=None, after=0, rows_max=2)
+    if any(user["email"] != NEWCOMER or user["accepted"] for user in known):
+        return None
+    return await first_owner_link(
+        registry, email=NEWCOMER, name="Owner", console_url=console_url, now_ms=now_ms, invitation_s=invitation_s
+    )

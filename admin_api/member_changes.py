@@ -7,7 +7,7 @@ from functools import partial
 from admin_api.card_numbers import ACTIVE, ISSUED
 from admin_api.cards import card_of, link
 from admin_api.deeds import Deed, do, step
-from admin_api.members import Changed, MemberChange, fields_of, personal_data, tidy
+from admin_api.members import Changed, MemberChange, PhoneCard, fields_of, personal_data, tidy
 from admin_api.office import Office
 from admin_api.problem import Problem, conflict, invalid, not_found, unavailable
 from admin_api.reach import check_reach
@@ -20,7 +20,7 @@ from ledger.registry.registry import Row, Transaction
 from ledger.registry.secrecy import Unreadable
 from protocol.codes import CardKind
 
-#: More phone cards than this at once are not blocked in one go; each round begins with those that work.
+#: So often the phone numbers that are linked to a member who is being erased are taken away.
 _ROUNDS = 8
 _PHONE, _WORKING, _BLOCKED = CardKind.PHONE, (ISSUED, ACTIVE), 2
 
@@ -73,27 +73,30 @@ async def _write(
 async def _move_phone(
     office: Office, actor: Actor, account: int, tokens: list[bytes], before: PersonalFields, after: PersonalFields,
     version: int,
-) -> str | None:  # fmt: skip
-    """Let the new number work as a card in the place of the old one; return what became of it."""
+) -> PhoneCard:  # fmt: skip
+    """Let the new number work as a card and take the old one from the account; return what became of it.
+
+    Each is one request of its own, the new number first: whoever dies in between, the same change asked for again finds
+    the number that works, and takes the old one away.
+    """
     new = None if after.phone is None else card_of(office, "phone", after.phone)
-    if new is not None and new.token in tokens:
-        return "kept"
     former = None if before.phone is None else card_of(office, "phone", before.phone).token
-    old = former if former is not None and former in tokens else tokens[0]
-    about = (account.to_bytes(8, "big"), version.to_bytes(8, "big"), old, b"" if new is None else new.token)
-    if new is not None:
-        request_id = step(b"phone", *about)
-        deed = Deed("card.replace", f"card:{old.hex()}", request_id, account, detail={"new": new.token.hex()})
+    about = (account.to_bytes(8, "big"), version.to_bytes(8, "big"))
+    works = new is not None and new.token in tokens
+    old = former if former in tokens else None if works else tokens[0]
+    if new is not None and not works:
         try:
-            await do(office, actor, deed, partial(office.desk.replace, request_id, old, new, "phone"))
+            await link(office, actor, account, new, step(b"phone", *about, new.token))
         except Problem as problem:
-            # The number works for somebody else, or did for this member before: it is data now, and no card.
-            if problem.body.get("outcome") not in ("CARD_IN_USE", "CARD_INACTIVE"):
+            # The number works for somebody else, or did for this member and was blocked: it is data now, and no card.
+            if problem.body.get("outcome") != "CARD_IN_USE":
                 raise
         else:
-            return "replaced"
-    await _block_phone(office, actor, account, old, step(b"phone-off", *about))
-    return "blocked"
+            works = True
+    if old is None:
+        return "kept"
+    await _unlink_phone(office, actor, account, old, step(b"phone-off", *about, old))
+    return "replaced" if works else "unlinked"
 
 
 async def link_phone(office: Office, actor: Actor, account: int, request_id: bytes) -> None:
@@ -120,8 +123,9 @@ async def link_phone(office: Office, actor: Actor, account: int, request_id: byt
 async def erase(office: Office, actor: Actor, account: int, request_id: bytes) -> None:
     """Forget everything that a member told; account, balance and journal stay. Erasing again changes nothing.
 
-    First the phone cards are blocked, which the ledger must do, then everything else goes in one transaction. If the
-    process dies in between, nothing has been forgotten that a repetition needs.
+    First the phone cards are taken from the account, which the ledger must do, so that the numbers may be anybody's;
+    then everything else goes in one transaction. If the process dies in between, nothing has been forgotten that a
+    repetition needs.
     """
     check_reach(actor, Permission.MEMBERS_ERASE)
     for turn in range(_ROUNDS):
@@ -129,8 +133,8 @@ async def erase(office: Office, actor: Actor, account: int, request_id: bytes) -
             row = await members.member_for_change(transaction, account)
             if row is None:
                 raise not_found(f"member {account}")
-            working = await members.working_phone_cards(transaction, account)
-            if not working:
+            left = await members.phone_cards(transaction, account)
+            if not left:
                 if row["erased_ms"] is None:
                     await audited(
                         office, actor, transaction, "member.erase", f"member:{account}", account=account,
@@ -140,14 +144,19 @@ async def erase(office: Office, actor: Actor, account: int, request_id: bytes) -
                     await members.note_change(transaction, account, made)
                 await members.erase(transaction, account, office.clock.now_ms())
                 return
-        for card in working:
-            await _block_phone(office, actor, account, card["token"], step(request_id, card["token"], bytes((turn,))))
+        for card in left:
+            await _unlink_phone(office, actor, account, card["token"], step(request_id, card["token"], bytes((turn,))))
     raise unavailable("phone numbers keep being linked to this account; try again")
 
 
-async def _block_phone(office: Office, actor: Actor, account: int, token: bytes, request_id: bytes) -> None:
-    deed = Deed("card.block", f"card:{token.hex()}", request_id, account, detail={"reason": "phone"})
-    await do(office, actor, deed, lambda: office.desk.block(request_id, token, "phone"))
+async def _unlink_phone(office: Office, actor: Actor, account: int, token: bytes, request_id: bytes) -> None:
+    deed = Deed("card.unlink", f"card:{token.hex()}", request_id, account, detail={"reason": "phone"})
+    try:
+        await do(office, actor, deed, lambda: office.desk.unlink(request_id, account, token, "phone"))
+    except Problem as problem:
+        # Somebody else has taken it away meanwhile.
+        if problem.body.get("outcome") != "UNKNOWN_CARD":
+            raise
 
 
 def _of_version(row: Row | None, account: int, version: int | None) -> Row:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
@@ -31,6 +31,7 @@ _TEXT_MAX = 400
 
 AccountId = Annotated[int, Field(ge=1, le=2**48 - 1)]
 StoreId = Annotated[int, Field(ge=1, le=2**31 - 1, description="The store in which it happened.")]
+PhoneCard = Literal["replaced", "unlinked", "kept"]
 Text = Annotated[str, Field(max_length=_TEXT_MAX)]
 
 
@@ -111,11 +112,15 @@ class Created(BaseModel):
 
 
 class Changed(BaseModel):
-    """A changed member. `phone_card` says what became of the phone number as a card, if anything."""
+    """A changed member. `phone_card` says what became of the phone number as a card, if it was one.
+
+    "replaced": the new number works instead of the old one; "unlinked": the old one works no more, and the new one, if
+    there is any, is somebody else's; "kept": the new number worked before.
+    """
 
     account_id: int
     version: int
-    phone_card: str | None
+    phone_card: PhoneCard | None
 
 
 class ChangeView(BaseModel):
@@ -150,10 +155,7 @@ def tidy(office: Office, given: PersonalFields) -> PersonalFields:
     today = datetime.fromtimestamp(office.clock.now_ms() / 1000, UTC).date()
     fields, faults = tidied(given, today)
     if faults:
-        raise invalid(
-            "; ".join(f"{name} {what}" for name, what in faults),
-            fields=[{"where": name, "what": what} for name, what in faults],
-        )
+        raise invalid("; ".join(f"{name} {what}" for name, what in faults), *faults)
     return fields
 
 

@@ -24,7 +24,7 @@ class Keys:
 
 @dataclass(frozen=True, slots=True)
 class OfficeLimits:
-    """Every bound of the HTTP layer, with its unit in its name; the process fills them from its settings."""
+    """Every bound of the HTTP layer, with its unit in its name; most of them are settings."""
 
     #: Adjustments of more minor points than this, in either direction, need a second person.
     adjust_alone_points_max: int = 100_000
@@ -35,26 +35,24 @@ class OfficeLimits:
     member_token_s_max: int = 86_400
     #: How long the answer to a POST is remembered under its Idempotency-Key.
     idempotency_s: int = 86_400
-    #: How long a repetition waits for the first request to end, and after which silence that one is given up as dead.
-    idempotency_wait_s: float = 2.0
-    idempotency_takeover_s: int = 15
     #: Requests of one actor a minute, and attempts to sign in of one address a minute.
     requests_per_minute_max: int = 1_200
     sign_ins_per_minute_max: int = 10
     #: Wrong passwords in a row until a user is locked out, and for how long.
     failures_max: int = 8
     lockout_s: int = 900
-    #: No answer to a failed attempt to sign in comes earlier than this.
-    sign_in_failed_s: float = 0.5
     token_days_max: int = 366
-    #: So many addresses and so many actors are remembered at most for counting their requests.
-    callers_max: int = 10_000
     body_bytes_max: int = 1_048_576
-    #: Streams of live figures open at once, and how long one lasts until its reader must connect again.
+    #: Streams of live figures open at once.
     streams_max: int = 32
-    stream_s: int = 300
     page_rows_max: int = 200
     batch_cards_max: int = 100_000
+    # The rest are no settings, because no installation is better off with others; tests are in more of a hurry.
+    #: How long a repetition waits for the first request to end, and after which silence that one is given up as dead.
+    idempotency_wait_s: float = 2.0
+    idempotency_takeover_s: int = 15
+    #: No answer to a failed attempt to sign in comes earlier than this.
+    sign_in_failed_s: float = 0.5
 
 
 class Proofs(Protocol):
@@ -77,6 +75,25 @@ class Installation(Process, Protocol):
         """Yield what `health` tells about once a second, until this process ends."""
 
 
+class Records(Protocol):
+    """As much of the office as it takes to keep the registry: nothing that needs the ledger or a running server.
+
+    An `Office` is one, and so is what the command line on the host has.
+    """
+
+    @property
+    def registry(self) -> Registry:
+        """Where it is kept."""
+
+    @property
+    def limits(self) -> OfficeLimits:
+        """What bounds it."""
+
+    @property
+    def clock(self) -> Clock:
+        """The time of entries."""
+
+
 @dataclass(frozen=True, slots=True)
 class Office:
     """Everything that endpoints and pages use."""
@@ -90,6 +107,8 @@ class Office:
     proofs: Proofs
     #: Where people reach the console, as in "https://tillwire.example.com": what links are made from.
     console_url: str = ""
+    #: Where registers connect, as in "tills.example.com:7411", for people who set one up; empty if nobody knows.
+    registers_at: str = ""
     #: What remembers attempts and knows passwords.
     guard: Guard = field(init=False)
 

@@ -10,6 +10,13 @@ from pydantic import BaseModel, ConfigDict
 MEDIA_TYPE = "application/problem+json"
 
 
+class Fault(BaseModel):
+    """A value that is wrong: where in the body ("network.rules.slip.1") or else ("query.limit"), and what is wrong."""
+
+    where: str
+    what: str
+
+
 class ProblemDetails(BaseModel):
     """The body of a problem; `type` is a relative reference that names the kind, for programs."""
 
@@ -19,6 +26,8 @@ class ProblemDetails(BaseModel):
     title: str
     status: int
     detail: str
+    #: With 422, where the values that are wrong can be named.
+    fields: list[Fault] = []
 
 
 def _documented(description: str) -> dict[str, Any]:
@@ -112,8 +121,9 @@ def too_large(bytes_max: int) -> Problem:
     return Problem(413, "too-large", "The body is too large", f"a body has at most {bytes_max} bytes")
 
 
-def invalid(detail: str, **more: Any) -> Problem:
-    """Return 422: understood, and a value is wrong."""
+def invalid(detail: str, *faults: tuple[str, str]) -> Problem:
+    """Return 422: understood, and a value is wrong; each fault is `where` and `what` of a `Fault`."""
+    more = {"fields": [{"where": where, "what": what} for where, what in faults]} if faults else {}
     return Problem(422, "invalid", "A value is wrong", detail, **more)
 
 

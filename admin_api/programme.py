@@ -45,7 +45,7 @@ async def set_time_zone(office: Office, actor: Actor, asked: TimeZoneAsked) -> T
     """Change it for all networks. Raises a Problem: 422 for a name that nobody knows."""
     check_unbound(actor)
     if asked.time_zone not in available_timezones():
-        raise invalid("time_zone: is not a known IANA time zone", fields=[{"field": "time_zone", "what": "unknown"}])
+        raise invalid("time_zone: is not a known IANA time zone", ("time_zone", "unknown"))
     async with office.registry.writing() as transaction:
         before = await coalition.time_zone(transaction)
         await coalition.set_time_zone(transaction, asked.time_zone)

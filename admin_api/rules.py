@@ -67,7 +67,7 @@ class RulesFields(Asked):
 
 
 class RulesChange(Asked):
-    """The fields to change; what is null or missing stays as it is."""
+    """The fields to change, which mean what they mean in `RulesFields`; what is null or missing stays as it is."""
 
     earn_rate_bp: StrictInt | None = None
     activation_days: StrictInt | None = None
@@ -229,9 +229,8 @@ async def visible_network(transaction: Transaction, actor: Actor, network_id: in
 
 
 def bad_rules(error: BadRules, prefix: str = "") -> Problem:
-    """Return 422 with a list `fields` of {field, what}; `prefix` leads to the rules within the request."""
-    fields = [{"field": prefix + fault.field, "what": fault.what} for fault in error.faults]
-    return invalid(str(error), fields=fields)
+    """Return 422 that names each fault; `prefix` leads to the rules within the request."""
+    return invalid(str(error), *((prefix + fault.field, fault.what) for fault in error.faults))
 
 
 def changes(before: Rules, after: Rules) -> list[Change]:
@@ -246,7 +245,7 @@ def _valid_from_ms(asked_ms: int | None, now_ms: int) -> int:
         return now_ms
     if not now_ms <= asked_ms <= _YEAR_9999_MS:
         what = "must be now or later: what was sold before counts by the rules of its time"
-        raise invalid(f"valid_from_ms: {what}", fields=[{"field": "valid_from_ms", "what": what}])
+        raise invalid(f"valid_from_ms: {what}", ("valid_from_ms", what))
     return asked_ms
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
+from pydantic import BaseModel
+
 from admin_api.office import Office
 from admin_api.problem import Problem, invalid, not_found, unauthenticated
 from admin_api.security.actor import Actor
@@ -52,9 +54,8 @@ class SignedIn:
     device: str
 
 
-@dataclass(frozen=True, slots=True)
-class Invitation:
-    """Whom a link is for, and the secret for the authenticator: as text, as its address, and as a QR code (SVG)."""
+class Invitation(BaseModel):
+    """Whom a link is for, and what the authenticator needs: as an otpauth address, and as a QR code in SVG."""
 
     email: str
     name: str
@@ -111,7 +112,13 @@ async def invitation(office: Office, token: str) -> Invitation:
         raise _no_link()
     uri = provisioning_uri(office.guard.codes.secret_of(token), row["email"])
     return Invitation(
-        row["email"], row["name"], Role(row["role"]), row["language"], row["expires_ms"], uri, qr_svg(uri)
+        email=row["email"],
+        name=row["name"],
+        role=Role(row["role"]),
+        language=row["language"],
+        expires_ms=row["expires_ms"],
+        uri=uri,
+        qr_svg=qr_svg(uri),
     )
 
 
@@ -126,12 +133,12 @@ async def accept_invitation(office: Office, browser: Browser, token: str, *, pas
     shown = await invitation(office, token)
     wrong = objection(password, shown.email)
     if wrong is not None:
-        raise invalid(wrong, fields=[{"where": "body.password", "what": wrong}])
+        raise invalid(wrong, ("password", wrong))
     secret = office.guard.codes.secret_of(token)
     step = matching_step(secret, code, office.clock.now_ms())
     if step is None:
         wrong = "the code is not the one that the authenticator shows now"
-        raise invalid(wrong, fields=[{"where": "body.code", "what": wrong}])
+        raise invalid(wrong, ("code", wrong))
     password_hash = await office.guard.passwords.hashed(password)
     async with office.registry.writing() as transaction:
         user_id = await users.use_invitation(transaction, token, office.clock.now_ms())
@@ -193,17 +200,7 @@ async def _session(office: Office, browser: Browser, transaction: Transaction, u
         address=browser.address,
         agent=browser.agent,
     )
-    return Session(
-        secret=secret,
-        user_id=user["user_id"],
-        email=user["email"],
-        name=user["name"],
-        role=Role(user["role"]),
-        partner_id=user["partner_id"],
-        language=user["language"],
-        created_ms=now_ms,
-        expires_ms=expires_ms,
-    )
+    return Session.of(secret, user, created_ms=now_ms, expires_ms=expires_ms)
 
 
 async def _failed(office: Office, browser: Browser, user_id: int) -> None:

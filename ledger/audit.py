@@ -10,7 +10,7 @@ from typing import Any
 from ledger.entries import next_link, seal
 from ledger.hot_store import pack, unpack
 from ledger.operations import Operation
-from ledger.states import BLOCKED, CLOSED, OPEN, RING_MAX, State
+from ledger.states import BLOCKED, CARD_GONE, CLOSED, OPEN, RING_MAX, State
 
 Entry = Mapping[str, Any]
 
@@ -73,7 +73,8 @@ class AccountAudit:
         self.taken: list[Merge] = []
         #: Whether cards still lead here after everything was given up.
         self.cards_left = False
-        self._cards: dict[bytes, int] = {}
+        #: By token; None once the card was taken away.
+        self._cards: dict[bytes, int | None] = {}
         self._holds: dict[bytes, list[Any]] = {}
         self._ring: deque[bytes] = deque(maxlen=RING_MAX)
         self._requests = 0
@@ -183,14 +184,16 @@ class AccountAudit:
         cards = dict(zip(flat[::2], flat[1::2], strict=True))
         if entry["op"] == Operation.MERGE_OUT:
             self._expect(
-                "the cards that are given up", self._cards, {t: s for t, s in cards.items() if t in self._cards}
+                "the cards that are given up",
+                {token: status for token, status in self._cards.items() if status is not None},
+                {token: status for token, status in cards.items() if token in self._cards},
             )
             for name in _TOTALS[1:]:
                 self._expect(f"{name} of the closed account", 0, getattr(self, name))
             self._cards = {}
             self.given = self._merge(entry["request_id"], entry, moves, cards, -1)
             return
-        self._cards |= cards
+        self._cards |= {token: None if status == CARD_GONE else status for token, status in cards.items()}
         if entry["op"] == Operation.MERGE_IN:
             self.taken.append(self._merge(entry["target"], entry, moves, cards, 1))
 

@@ -6,17 +6,20 @@ A remembered account is a hint only: whether the card is still one of its cards,
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
+from ledger.former_cards import Past, has_past, past_of
 from ledger.journal.pulse import Pulse
-from ledger.journal.reader import CardRow, Reader
+from ledger.journal.reader import CardRow, Reader, Stored
 from ledger.journal.writer import JournalDown
 from ledger.submission import Submission
 
-#: A card that was issued and never used still moves to another account when it replaces a lost one; any other stays.
+#: A card that was issued and never used still moves to another account when it replaces a lost one; any other stays
+#: until it is taken from its account, and after that it is looked up each time.
 _ISSUED = 0
 
 Resolved = Callable[[Submission, int | None], None]
+Replay = Callable[[Submission, Stored], None]
 
 
 class CardIndex:
@@ -27,6 +30,7 @@ class CardIndex:
         reader: Reader,
         pulse: Pulse,
         resolved: Resolved,
+        replay: Replay,
         failed: Callable[[Submission], None],
         *,
         entries_max: int,
@@ -35,6 +39,7 @@ class CardIndex:
         self._reader = reader
         self._pulse = pulse
         self._resolved = resolved
+        self._replay = replay
         self._failed = failed
         self._waiting_max = waiting_max
         # Two halves: when one is full, the other is forgotten, and whoever is asked for moves to the newer one. That is
@@ -69,6 +74,7 @@ class CardIndex:
     def resolve(self, submission: Submission) -> bool:
         """Call back with the account (None = unknown card) when PostgreSQL has told it; False when too many wait.
 
+        A request that was answered while its card led elsewhere gets that answer instead, by the call-back `replay`.
         While PostgreSQL is away it fails at once.
         """
         if self._stopped or self._pulse.away:
@@ -91,6 +97,7 @@ class CardIndex:
                 self._asked, self._waiting = self._waiting, []
                 try:
                     rows = await self._reader.cards(list({s.token for s in self._asked}))
+                    past = await past_of(self._reader, (s for s in self._asked if has_past(rows.get(s.token))))
                 except JournalDown:
                     # The others would only learn the same, one time-out later.
                     self._asked, self._waiting = [*self._asked, *self._waiting], []
@@ -99,13 +106,21 @@ class CardIndex:
                     self._remember(rows)
                     asked, self._asked = self._asked, []
                     for submission in asked:
-                        row = rows.get(submission.token)
-                        self._resolved(submission, None if row is None else row.account)
+                        self._tell(submission, rows, past)
                     self._release()
         finally:
             self._stopped = True
             self._asked, self._waiting = [*self._asked, *self._waiting], []
             self._fail_asked()
+
+    def _tell(self, submission: Submission, rows: Mapping[bytes, CardRow], past: Past) -> None:
+        row, stored, home = rows.get(submission.token), past.stored.get(submission.request_id), past.home(submission)
+        account = None if row is None else row.account
+        submission.by_former_card = home is not None and home != account
+        if stored is not None:
+            self._replay(submission, stored)
+        else:
+            self._resolved(submission, home if submission.by_former_card else account)
 
     def _release(self) -> None:
         """Let those go who came during a look-up that tells about them, too.
@@ -128,7 +143,7 @@ class CardIndex:
 
     def _remember(self, rows: dict[bytes, CardRow]) -> None:
         for token, row in rows.items():
-            if row.status != _ISSUED:
+            if row.status != _ISSUED and not row.former:
                 self._keep(token, row.account)
 
     def _keep(self, token: bytes, account: int) -> None:

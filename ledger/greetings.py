@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
-import os
 from collections import OrderedDict
 from collections.abc import Sequence
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
 from ledger.clock import Clock
 from ledger.journal.reader import Reader
-
-_NONCE_BYTES = 12
+from ledger.registry.secrecy import Cipher, Unreadable
 
 
 def encrypt(key: bytes, account: int, name: str) -> bytes:
-    """Return the name as it is stored: AES-GCM nonce and ciphertext, bound to the account."""
-    nonce = os.urandom(_NONCE_BYTES)
-    return nonce + AESGCM(key).encrypt(nonce, name.encode(), account.to_bytes(8, "big"))
+    """Return the name as it is stored: encrypted, bound to the account."""
+    return Cipher(key).encrypt(name.encode(), account.to_bytes(8, "big"))
 
 
 def decrypt(key: bytes, account: int, stored: bytes) -> str | None:
     """Return the name of what `encrypt` returned; None for one under another key, or cut off."""
-    return _decrypted(AESGCM(key), account, stored)
+    return _decrypted(Cipher(key), account, stored)
 
 
-def _decrypted(cipher: AESGCM, account: int, stored: bytes) -> str | None:
+def _decrypted(cipher: Cipher, account: int, stored: bytes) -> str | None:
     try:
-        return cipher.decrypt(stored[:_NONCE_BYTES], stored[_NONCE_BYTES:], account.to_bytes(8, "big")).decode()
-    except (InvalidTag, ValueError):
+        return cipher.decrypt(stored, account.to_bytes(8, "big")).decode()
+    except (Unreadable, UnicodeDecodeError):
         # Such a name is as good as none: a greeting is a courtesy, no reason to fail.
         return None
 
@@ -40,7 +34,7 @@ class Greetings:
     def __init__(self, reader: Reader, key: bytes, clock: Clock, *, names_max: int, age_s: float) -> None:
         self._reader = reader
         self._clock = clock
-        self._cipher = AESGCM(key)
+        self._cipher = Cipher(key)
         self._names_max = names_max
         self._age_s = age_s
         self._names: OrderedDict[int, tuple[float, str | None]] = OrderedDict()

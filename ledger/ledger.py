@@ -15,7 +15,7 @@ from ledger.hot_store import HotStore, RedisClient
 from ledger.journal.partitioning import ensure_partitions
 from ledger.journal.postgres import Postgres
 from ledger.journal.pulse import Pulse
-from ledger.journal.reader import Reader
+from ledger.journal.reader import Reader, Stored
 from ledger.journal.writer import JournalDown
 from ledger.limits import Limits
 from ledger.operations import Operation, Outcome
@@ -102,6 +102,7 @@ class Ledger:
             self._reader,
             self._pulse,
             self._resolved,
+            self._replay,
             self._refuse_unavailable,
             entries_max=limits.card_index_entries_max,
             waiting_max=limits.queue_requests_max,
@@ -233,6 +234,14 @@ class Ledger:
         outcome = Outcome.UNKNOWN_CARD if submission.permitted else Outcome.NOT_PERMITTED
         body = self._renderer.decided(submission.op, submission.network_id, outcome, 0, 0, None, 0, None)
         submission.reply_to.answer(submission.request_id, body, replayed=False)
+
+    def _replay(self, submission: Submission, stored: Stored) -> None:
+        """Answer a request that was decided while its card led to another account, as it was then."""
+        if stored.fingerprint in (None, submission.fingerprint):
+            self.statistics.replayed()
+            submission.reply_to.answer(submission.request_id, stored.answer, replayed=True)
+        else:
+            submission.reply_to.refuse(submission.request_id, Refusal.ID_REUSED, self._limits.busy_retry_after_ms)
 
     def _refuse_unavailable(self, submission: Submission) -> None:
         submission.reply_to.refuse(submission.request_id, Refusal.UNAVAILABLE, self._limits.busy_retry_after_ms)

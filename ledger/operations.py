@@ -33,6 +33,7 @@ class Operation(IntEnum):
     MERGE_IN = 48
     BLOCK_ACCOUNT = 49
     UNBLOCK_ACCOUNT = 50
+    UNLINK = 51
 
 
 class Outcome(IntEnum):

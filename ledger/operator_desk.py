@@ -92,6 +92,13 @@ class OperatorDesk:
         """Let one more card, a phone number among them, lead to an account."""
         return await self._ask(Operation.LINK, request_id, account=account, new=new, reference=reference)
 
+    async def unlink(self, request_id: bytes, account: int, token: bytes, reference: str = "") -> Decided:
+        """Take a card from an account, so that it leads nowhere and any account may get it; the account lives on.
+
+        The account is named because a repetition must not find the one that has got the card meanwhile.
+        """
+        return await self._ask(Operation.UNLINK, request_id, account=account, target=token, reference=reference)
+
     async def adjust(self, request_id: bytes, account: int, points: int, expiry_day: int, reference: str) -> Decided:
         """Give minor points that expire on a day (0: never), or take them; what is not there becomes owed."""
         return await self._ask(

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from ledger.programme import Rules
-from ledger.slip import LINES_MAX, TemplateError, check_template
+from ledger.slip import LINES_MAX, SlipTemplates, TemplateError, check_template
 
 #: Beyond it Lua's numbers, which are doubles, would round.
 POINTS_MAX = 2**53 - 1
@@ -62,11 +62,18 @@ def _out_of_range(rules: Rules) -> Iterator[Fault]:
 def _unprintable(slip: tuple[str, ...]) -> Iterator[Fault]:
     if len(slip) > LINES_MAX:
         yield Fault("slip", f"has more than {LINES_MAX} lines")
+    each_fits = len(slip) <= LINES_MAX
     for number, line in enumerate(slip):
         try:
             check_template(line)
         except TemplateError as error:
+            each_fits = False
             yield Fault(f"slip.{number}", str(error))
+    if each_fits:
+        try:
+            SlipTemplates(slip)
+        except TemplateError as error:
+            yield Fault("slip", str(error))
 
 
 def _contradictions(rules: Rules) -> Iterator[Fault]:

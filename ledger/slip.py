@@ -10,9 +10,14 @@ from string import Formatter
 from ledger.operations import Operation, Outcome
 
 EPOCH = date(1970, 1, 1)
-#: What the clients of protocol/ take of one answer.
-LINES_MAX = 32
-LINE_CHARACTERS_MAX = 96
+#: What SPEC.md allows of one answer.
+LINES_MAX = 255
+LINE_CHARACTERS_MAX = 128
+#: What all lines of an answer may fill, printed with the longest amounts: a register takes frames of 65,536 bytes, and
+#: 1,024 hold the rest of any answer, also of a STATUS that tells this one.
+BYTES_MAX = 64_512
+# Bytes of a character, and before a string of this length in MessagePack, at most.
+_CHARACTER_BYTES, _HEAD_BYTES = 4, 3
 
 _SPENDS = frozenset({int(Operation.REDEEM), int(Operation.SALE), int(Operation.CAPTURE)})
 _GIVES_BACK = frozenset({int(Operation.RELEASE), int(Operation.REFUND), int(Operation.REVERSE)})
@@ -66,10 +71,14 @@ def _printed_day(yyyymmdd: int) -> str:
     return f"{text[:4]}-{text[4:6]}-{text[6:]}"
 
 
-class _Line:
-    """One template, compiled to a %-format and the positions of the amounts it names."""
+_WIDEST_POINTS = len(printed_points(2**53 - 1))
+_WIDEST_DAY = len(_printed_day(99991231))
 
-    __slots__ = ("format", "positions")
+
+class _Line:
+    """One template, compiled to a %-format and the positions of the amounts it names; `bytes_max`: what it can fill."""
+
+    __slots__ = ("bytes_max", "format", "positions")
 
     def __init__(self, line: str) -> None:
         if len(line) > LINE_CHARACTERS_MAX:
@@ -77,6 +86,7 @@ class _Line:
         if not line.isprintable():
             raise TemplateError(f"slip line {line!r} holds a control character")
         parts: list[str] = []
+        filled = 0
         positions: list[int] = []
         try:
             parsed = list(Formatter().parse(line))
@@ -84,6 +94,7 @@ class _Line:
             raise TemplateError(f"slip line {line!r}: {error}") from error
         for text, name, spec, conversion in parsed:
             parts.append(text.replace("%", "%%"))
+            filled += len(text.encode())
             if name is None:
                 continue
             if name not in _POSITIONS:
@@ -92,8 +103,10 @@ class _Line:
                 raise TemplateError(f"slip line {line!r}: {{{name}}} takes no format")
             parts.append("%s")
             positions.append(_POSITIONS[name])
+            filled += _WIDEST_DAY if _POSITIONS[name] == _EXPIRING_ON else _WIDEST_POINTS
         self.format = "".join(parts)
         self.positions = tuple(positions)
+        self.bytes_max = _HEAD_BYTES + min(filled, LINE_CHARACTERS_MAX * _CHARACTER_BYTES)
 
     def printed(self, amounts: Sequence[int]) -> str | None:
         """Return the line, or None where it would name an amount of nothing."""
@@ -112,10 +125,13 @@ class SlipTemplates:
     __slots__ = ("_balance_lines", "_lines")
 
     def __init__(self, lines: Sequence[str]) -> None:
-        """Compile; raises `TemplateError` for the first line that is wrong."""
+        """Compile; raises `TemplateError` for the first line that is wrong, and for more than an answer holds."""
         if len(lines) > LINES_MAX:
             raise TemplateError(f"{len(lines)} slip lines are more than {LINES_MAX}")
         self._lines = tuple(_Line(line) for line in lines)
+        filled = sum(line.bytes_max for line in self._lines)
+        if filled > BYTES_MAX:
+            raise TemplateError(f"the slip lines can fill {filled} bytes; an answer holds {BYTES_MAX} of them")
         self._balance_lines = tuple(line for line in self._lines if _AVAILABLE in line.positions)
 
     def lines(self, op: int, outcome: int, points: int, earned: int, balance: Sequence[int]) -> list[str]:

@@ -13,6 +13,8 @@ from ledger.hot_store import pack, unpack
 RING_MAX = 8
 #: What an account's status says.
 OPEN, BLOCKED, CLOSED = range(3)
+#: What an entry says of a card that leads to the account no more; a state has no such card.
+CARD_GONE = 4
 
 # Bytes of each number by form: small, holding, large.
 _SMALL, _HOLDING, _LARGE = range(3)

@@ -33,7 +33,8 @@ class Submission:
     Points and amounts are minor units. `terms` is positional, see ledger/lua/request.lua. `deadline` is in seconds
     of the monotonic clock: a submission that is not yet decided by then is refused as EXPIRED. `greeting` asks for the
     member's name (BALANCE alone); `limited_day` is the business day when the terminal's spending counts against a daily
-    limit, else 0. The last four are the ledger's own; `queued_at` is like `deadline`.
+    limit, else 0. The last five are the ledger's own; `queued_at` is like `deadline`, and `by_former_card` says that
+    the account is that of the earlier request which is named, and that the card led there once.
     """
 
     op: int
@@ -70,3 +71,4 @@ class Submission:
     queued_at: float = field(default=0.0, compare=False)
     attempts: int = field(default=0, compare=False)
     resolved_afresh: bool = field(default=False, compare=False)
+    by_former_card: bool = field(default=False, compare=False)

@@ -18,8 +18,8 @@ from ledger.submission import Submission
 
 #: Operations that are always decided on what PostgreSQL says of an earlier request or of other cards.
 NEED_TRUTH = frozenset({
-    Operation.REFUND, Operation.REVERSE, Operation.STATUS, Operation.REPLACE, Operation.LINK, Operation.MERGE_OUT,
-    Operation.MERGE_IN,
+    Operation.REFUND, Operation.REVERSE, Operation.STATUS, Operation.REPLACE, Operation.LINK, Operation.UNLINK,
+    Operation.MERGE_OUT, Operation.MERGE_IN,
 })  # fmt: skip
 
 _NAMES_ORIGINAL = frozenset({
@@ -30,6 +30,8 @@ _NOTHING_KNOWN: tuple[Any, ...] = (0, 0, 0, 0, 0, 0, 0, 0, 0, 0, [], 0, 0, False
 # Where an original is found (ledger/lua/context.lua).
 _HERE, _ELSEWHERE = 1, 2
 _ISSUED = 0
+# What is said of a card that is to come (ledger/lua/request.lua).
+_FREE, _MOVABLE, _TAKEN = range(3)
 
 Family = Sequence[Any]
 
@@ -98,7 +100,9 @@ class TruthReader:
         merged = await self._merged(submissions, families)
         tokens = [s.new_token for s in submissions if s.new_token is not None]
         leaving = [token for s in submissions if s.op == Operation.MERGE_OUT for token in _movable(heads[s.account])]
-        cards = await self._reader.cards(tokens + leaving) if tokens or leaving else {}
+        unlinked = [s.target for s in submissions if s.op == Operation.UNLINK and s.target is not None]
+        wanted = tokens + leaving + unlinked
+        cards = await self._reader.cards(wanted) if wanted else {}
         truths = []
         for account, head in heads.items():
             truth = Truth(account, head, [])
@@ -141,7 +145,11 @@ class TruthReader:
             if submission.op == Operation.MERGE_IN:
                 context.append(unpack(family[0]["cards"]) if family and family[0]["cards"] else [])
             truth.contexts[submission.request_id] = context
-        if submission.new_token is not None:
+        if submission.op == Operation.UNLINK:
+            card = cards.get(submission.target or b"")
+            here = card is not None and card.account == truth.account
+            truth.new_card_states[submission.request_id] = _FREE if here else _TAKEN
+        elif submission.new_token is not None:
             truth.new_card_states[submission.request_id] = _new_card_state(
                 cards.get(submission.new_token), truth.account
             )
@@ -224,8 +232,8 @@ def _net_moves(family: Family) -> list[int]:
 
 def _new_card_state(card: CardRow | None, account: int) -> int:
     if card is None:
-        return 0
-    return 1 if card.status == 0 and card.pristine and card.account != account else 2
+        return _FREE
+    return _MOVABLE if card.status == _ISSUED and card.pristine and card.account != account else _TAKEN
 
 
 def _movable(head: Head) -> list[bytes]:

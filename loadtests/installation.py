@@ -12,7 +12,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -100,6 +100,16 @@ class Installation:
         words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
         self._run("add", "population", *words, "--output", str(output))
         self._population = Population.read(output)
+
+    def add_token(self, name: str, permissions: Sequence[str]) -> str:
+        """Return a new token for the admin API that permits so much."""
+        process = self._begin("admin", "add-token", name, "--permissions", ",".join(permissions), "--json")
+        try:
+            told = json.loads(process.json_line(_READY_S))
+            process.expect_success()
+        finally:
+            process.kill()
+        return str(told["token"])
 
     def start_server(self, *, tls: bool = False, **settings: str) -> None:
         """Start the server and return when it accepts registers and calls itself ready.

@@ -20,6 +20,11 @@ from loadtests.installation import CHECKOUT, Installation
 
 PROFILES = CHECKOUT / "loadtests" / "profiles"
 REPORT = Path("build") / "locust.html"
+#: What the operators, dashboards and apps of the profiles do, and no more.
+PERMISSIONS = (
+    "accounts:read", "accounts:write", "cards:read", "figures:read", "member-tokens:write", "members:write",
+    "operations:read",
+)  # fmt: skip
 _OURS = ("TILLWIRE_", "LOCUST_", "PYTHON")
 #: How a shell shows that Ctrl-C ended a command.
 _INTERRUPTED = 130
@@ -36,14 +41,18 @@ def command(profile: str, options: Sequence[str]) -> list[str]:
     return [sys.executable, "-m", "locust", "--config", str(configuration), *options]
 
 
-def environment(installation: Installation) -> dict[str, str]:
-    """Return the environment in which locust finds an installation, whatever a developer's shell has set."""
+def environment(installation: Installation, admin_token: str = "") -> dict[str, str]:
+    """Return the environment in which locust finds an installation, whatever a developer's shell has set.
+
+    Without a token there are no operators beside the registers.
+    """
     kept = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
     return {
         **kept,
         "PYTHONPATH": str(CHECKOUT),
         "TILLWIRE_POPULATION": str(installation.folder / "population.json"),
         "TILLWIRE_ADMIN_URL": f"http://{installation.host}:{installation.admin_port}",
+        "TILLWIRE_ADMIN_TOKEN": admin_token,
         "TILLWIRE_MQTT_URL": installation.mqtt_url or "",
     }
 
@@ -56,8 +65,9 @@ def play(profile: str, folder: Path, accounts: int, terminals: int, options: Seq
         _say(f"making {accounts} accounts and {terminals} terminals ...")
         installation.populate(accounts, terminals)
         installation.start_server()
+        found_by = environment(installation, installation.add_token("load test", PERMISSIONS))
         _say(f"playing {profile} ...")
-        locust = subprocess.Popen(command(profile, options), cwd=CHECKOUT, env=environment(installation))
+        locust = subprocess.Popen(command(profile, options), cwd=CHECKOUT, env=found_by)
         # Whoever ends this process ends locust, and then everything in order.
         signal.signal(signal.SIGTERM, lambda _number, _frame: locust.terminate())
         try:

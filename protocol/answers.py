@@ -9,8 +9,8 @@ import msgpack
 from protocol.codes import INT_MAX, Outcome
 from protocol.fields import Malformed, array, text, uint, unpack
 
-SLIP_LINES_MAX: Final = 32
-SLIP_LINE_CHARACTERS_MAX: Final = 96
+SLIP_LINES_MAX: Final = 255
+SLIP_LINE_CHARACTERS_MAX: Final = 128
 GREETING_CHARACTERS_MAX: Final = 128
 NO_DETAIL: Final = b"\xc0"
 """The packed detail of an operation that has none: nil."""

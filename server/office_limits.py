@@ -24,6 +24,7 @@ def office_limits(settings: Settings) -> OfficeLimits:
         body_bytes_max=settings.admin_body_bytes_max,
         streams_max=settings.admin_streams_max,
         page_rows_max=settings.admin_page_rows_max,
+        token_days_max=settings.token_days_max,
         batch_cards_max=settings.card_batch_cards_max,
     )
 

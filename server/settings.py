@@ -211,6 +211,9 @@ class Operators(BaseModel):
     session_idle_ms: Milliseconds = Field(default=1_800_000, description="A session ends after so much silence.")
     session_ms: Milliseconds = Field(default=43_200_000, description="A session ends at last after so long.")
     invitation_ms: Milliseconds = Field(default=86_400_000, description="How long a new user's link may be used.")
+    token_days_max: Annotated[int, Field(ge=1, le=3_660)] = Field(
+        default=366, description="Longest life of a program's token, in days."
+    )
     member_token_ms_max: Milliseconds = Field(
         default=86_400_000, description="Longest life of a token with which one member sees his own account."
     )

@@ -85,7 +85,7 @@ async def adjust(
 
     async def work(request_id: bytes) -> Reply:
         made = await adjustments.adjust(office, actor, account_id, body, request_id)
-        return Reply(202 if made.state == "waiting" else 201, made.model_dump())
+        return Reply.of(made, 202 if made.state == "waiting" else 201)
 
     return await once(office, actor, key, body, work)
 
@@ -107,7 +107,7 @@ async def approve(office: InOffice, actor: Approver, adjustment_id: BigId, key: 
     """Approve what somebody else asked for; it is made at once."""
 
     async def work(_request_id: bytes) -> Reply:
-        return Reply(200, (await adjustments.approve(office, actor, adjustment_id)).model_dump())
+        return Reply.of(await adjustments.approve(office, actor, adjustment_id))
 
     return await once(office, actor, key, {}, work)
 
@@ -117,7 +117,7 @@ async def decline(office: InOffice, actor: Approver, adjustment_id: BigId, key: 
     """Decline what somebody else asked for; nothing happens to the account."""
 
     async def work(_request_id: bytes) -> Reply:
-        return Reply(200, (await adjustments.decline(office, actor, adjustment_id)).model_dump())
+        return Reply.of(await adjustments.decline(office, actor, adjustment_id))
 
     return await once_in_registry(office, actor, key, {}, work)
 
@@ -132,7 +132,7 @@ async def release(
 
     async def work(request_id: bytes) -> Reply:
         await accounts.release(office, actor, account_id, bytes.fromhex(hold_id), request_id, body.reason)
-        return Reply(200, Done().model_dump())
+        return Reply.of(Done())
 
     return await once(office, actor, key, body, work)
 
@@ -145,7 +145,7 @@ async def block(
 
     async def work(request_id: bytes) -> Reply:
         await accounts.block(office, actor, account_id, request_id, body.reason)
-        return Reply(200, Done().model_dump())
+        return Reply.of(Done())
 
     return await once(office, actor, key, body, work)
 
@@ -158,7 +158,7 @@ async def unblock(
 
     async def work(request_id: bytes) -> Reply:
         await accounts.unblock(office, actor, account_id, request_id, body.reason)
-        return Reply(200, Done().model_dump())
+        return Reply.of(Done())
 
     return await once(office, actor, key, body, work)
 
@@ -170,6 +170,6 @@ async def merge(
     """Let two accounts of one person become one: points with their days, cards, and what is owed. It stays so."""
 
     async def work(request_id: bytes) -> Reply:
-        return Reply(200, (await merges.merge(office, actor, account_id, body, request_id)).model_dump())
+        return Reply.of(await merges.merge(office, actor, account_id, body, request_id))
 
     return await once(office, actor, key, body, work)

@@ -1,4 +1,4 @@
-"""Cards and batches of cards: find, issue, activate, block, unblock, replace, print."""
+"""Cards and batches of cards: find, issue, activate, block, unblock, replace, unlink, print."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, Field
 
 from admin_api import card_batches, cards
-from admin_api.api.answers import CSV, csv_answer
+from admin_api.api.answers import CSV, Done, csv_answer
 from admin_api.card_batches import BatchAsked, BatchView
 from admin_api.cards import CardView, IssueAsked, Issued, NumberAsked, Reason, Ref
 from admin_api.fields import Asked
@@ -64,7 +64,7 @@ async def issue(office: InOffice, actor: Writer, key: IdempotencyKey, body: Issu
     """Tell a number that is drawn in this answer alone."""
 
     async def work(request_id: bytes) -> Reply:
-        return Reply(201, (await cards.issue(office, actor, body, request_id)).model_dump())
+        return Reply.of(await cards.issue(office, actor, body, request_id), 201)
 
     # A free card is a matter of rows, one for an account is the ledger's.
     do_once = once_in_registry if body.account_id is None else once
@@ -82,7 +82,7 @@ async def activate(office: InOffice, actor: Writer, card: Ref, key: IdempotencyK
     """Activate a card; any but an issued one is declined."""
 
     async def work(request_id: bytes) -> Reply:
-        return Reply(200, (await cards.activate(office, actor, card, request_id)).model_dump())
+        return Reply.of(await cards.activate(office, actor, card, request_id))
 
     return await once(office, actor, key, {}, work)
 
@@ -92,7 +92,7 @@ async def block(office: InOffice, actor: Writer, card: Ref, key: IdempotencyKey,
     """Block a card; the account and its other cards live on."""
 
     async def work(request_id: bytes) -> Reply:
-        return Reply(200, (await cards.block(office, actor, card, request_id, body.reason)).model_dump())
+        return Reply.of(await cards.block(office, actor, card, request_id, body.reason))
 
     return await once(office, actor, key, body, work)
 
@@ -102,7 +102,18 @@ async def unblock(office: InOffice, actor: Writer, card: Ref, key: IdempotencyKe
     """Unblock a card; any but a blocked one is declined."""
 
     async def work(request_id: bytes) -> Reply:
-        return Reply(200, (await cards.unblock(office, actor, card, request_id)).model_dump())
+        return Reply.of(await cards.unblock(office, actor, card, request_id))
+
+    return await once(office, actor, key, {}, work)
+
+
+@router.post("/cards/{card}/unlink", response_model=Done, summary="Take a card from its account.")
+async def unlink(office: InOffice, actor: Writer, card: Ref, key: IdempotencyKey) -> JSONResponse:
+    """Let a card lead nowhere, as a phone number that changed hands: any account may get it. Its account lives on."""
+
+    async def work(request_id: bytes) -> Reply:
+        await cards.unlink(office, actor, card, request_id)
+        return Reply.of(Done())
 
     return await once(office, actor, key, {}, work)
 
@@ -112,7 +123,7 @@ async def replace(office: InOffice, actor: Writer, card: Ref, key: IdempotencyKe
     """Replace a card: account, balance and history stay, the old one never works again."""
 
     async def work(request_id: bytes) -> Reply:
-        return Reply(200, (await cards.replace(office, actor, card, body.card, request_id, body.reason)).model_dump())
+        return Reply.of(await cards.replace(office, actor, card, body.card, request_id, body.reason))
 
     return await once(office, actor, key, body, work)
 
@@ -122,7 +133,7 @@ async def make_batch(office: InOffice, actor: Writer, key: IdempotencyKey, body:
     """Make all of them or none. Their numbers come from `GET /v1/card-batches/{batch_id}/numbers`."""
 
     async def work(request_id: bytes) -> Reply:
-        return Reply(201, (await card_batches.make_batch(office, actor, body, request_id)).model_dump())
+        return Reply.of(await card_batches.make_batch(office, actor, body, request_id), 201)
 
     return await once_in_registry(office, actor, key, body, work)
 

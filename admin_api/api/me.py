@@ -77,6 +77,6 @@ async def block(office: InOffice, actor: Member, card: Ref, key: IdempotencyKey,
     """Block a lost card; only an operator can let it work again."""
 
     async def work(request_id: bytes) -> Reply:
-        return Reply(200, (await me.block_own_card(office, actor, card, request_id, body.reason)).model_dump())
+        return Reply.of(await me.block_own_card(office, actor, card, request_id, body.reason))
 
     return await once(office, actor, key, body, work)

@@ -44,7 +44,7 @@ async def post(office: InOffice, actor: _Acting, key: IdempotencyKey, asked: Mem
     """Make a token that sees one account: its balance, history and own data, and can block its cards."""
 
     async def work(_request_id: bytes) -> Reply:
-        return Reply(201, (await make_member_token(office, actor, asked)).model_dump())
+        return Reply.of(await make_member_token(office, actor, asked), 201)
 
     return await once_in_registry(office, actor, key, asked, work)
 

@@ -51,7 +51,7 @@ async def create(office: InOffice, actor: Writer, key: IdempotencyKey, body: Mem
     """Register: cards that exist come with their account, others are made. Nothing of the request is told back."""
 
     async def work(request_id: bytes) -> Reply:
-        return Reply(201, (await members.create(office, actor, body, request_id)).model_dump())
+        return Reply.of(await members.create(office, actor, body, request_id), 201)
 
     return await once(office, actor, key, body, work)
 
@@ -90,7 +90,7 @@ async def link_phone(office: InOffice, actor: Writer, account_id: AccountId, key
 
     async def work(request_id: bytes) -> Reply:
         await member_changes.link_phone(office, actor, account_id, request_id)
-        return Reply(200, Done().model_dump())
+        return Reply.of(Done())
 
     return await once(office, actor, key, {}, work)
 
@@ -101,6 +101,6 @@ async def erase(office: InOffice, actor: Eraser, account_id: AccountId, key: Ide
 
     async def work(request_id: bytes) -> Reply:
         await member_changes.erase(office, actor, account_id, request_id)
-        return Reply(200, Done().model_dump())
+        return Reply.of(Done())
 
     return await once(office, actor, key, {}, work)

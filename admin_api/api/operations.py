@@ -56,7 +56,7 @@ async def post_drain(office: InOffice, actor: Writing, key: IdempotencyKey) -> J
     """Let registers have their answers and go, then end all processes; what starts them may start them again."""
 
     async def work(request_id: bytes) -> Reply:
-        return Reply(_ACCEPTED, (await operations.drain(office, actor, request_id)).model_dump())
+        return Reply.of(await operations.drain(office, actor, request_id), _ACCEPTED)
 
     return await once(office, actor, key, {}, work)
 
@@ -66,7 +66,7 @@ async def post_verify(office: InOffice, actor: Writing, key: IdempotencyKey) -> 
     """Recompute every account from its journal, in a process of its own; one at a time."""
 
     async def work(request_id: bytes) -> Reply:
-        return Reply(_ACCEPTED, (await operations.prove(office, actor, request_id)).model_dump())
+        return Reply.of(await operations.prove(office, actor, request_id), _ACCEPTED)
 
     return await once(office, actor, key, {}, work)
 

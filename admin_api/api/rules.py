@@ -39,7 +39,7 @@ async def save_rules(
     """They hold from now or later on, in all workers within a second; what is left out stays as it is."""
 
     async def work(_request_id: bytes) -> Reply:
-        return Reply(201, (await rules.save_rules(office, actor, network_id, asked)).model_dump(mode="json"))
+        return Reply.of(await rules.save_rules(office, actor, network_id, asked), 201)
 
     return await once_in_registry(office, actor, key, asked, work)
 
@@ -77,7 +77,7 @@ async def withdraw_rules(
     """Keep the version to be seen, as withdrawn."""
 
     async def work(_request_id: bytes) -> Reply:
-        return Reply(200, (await rules.withdraw_rules(office, actor, network_id, version)).model_dump(mode="json"))
+        return Reply.of(await rules.withdraw_rules(office, actor, network_id, version))
 
     return await once_in_registry(office, actor, key, {}, work)
 
@@ -94,7 +94,7 @@ async def roll_back(
     """Make a new version with the content of an older one, which `copy_of` names."""
 
     async def work(_request_id: bytes) -> Reply:
-        return Reply(201, (await rules.roll_back(office, actor, network_id, version, asked)).model_dump(mode="json"))
+        return Reply.of(await rules.roll_back(office, actor, network_id, version, asked), 201)
 
     return await once_in_registry(office, actor, key, asked, work)
 

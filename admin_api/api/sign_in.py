@@ -77,18 +77,6 @@ class SessionList(BaseModel):
     next: None = None
 
 
-class InvitationShown(BaseModel):
-    """Whom a link is for, and what the authenticator needs: as an otpauth address, and as a QR code in SVG."""
-
-    email: str
-    name: str
-    role: Role
-    language: str
-    expires_ms: int
-    uri: str
-    qr_svg: str
-
-
 @router.post("/sign-in", summary="Begin a session; the cookie is in the answer's header.")
 async def post_sign_in(office: InOffice, request: Request, response: Response, asked: SignInAsked) -> SessionShown:
     """Sign in with password and code. What is wrong is not told."""
@@ -109,10 +97,9 @@ async def post_sign_out(office: InOffice, request: Request, session: InSession) 
 
 
 @router.get("/invitations/{token}", summary="What the page behind a link shows.")
-async def get_invitation(office: InOffice, token: _Token) -> InvitationShown:
+async def get_invitation(office: InOffice, token: _Token) -> sign_in.Invitation:
     """Look at an invitation; that changes nothing."""
-    found = await sign_in.invitation(office, token)
-    return InvitationShown(**{name: getattr(found, name) for name in InvitationShown.model_fields})
+    return await sign_in.invitation(office, token)
 
 
 @router.post("/invitations/{token}", summary="Choose a password, confirm the authenticator, and be signed in.")

@@ -75,7 +75,7 @@ async def add_terminal(office: InOffice, actor: Writing, key: IdempotencyKey, as
     """Its secret is told in this answer only."""
 
     async def work(_request_id: bytes) -> Reply:
-        return Reply(201, (await terminals.add_terminal(office, actor, asked)).model_dump(mode="json"))
+        return Reply.of(await terminals.add_terminal(office, actor, asked), 201)
 
     return await once_in_registry(office, actor, key, asked, work)
 
@@ -134,6 +134,6 @@ async def _once(office: Office, actor: Actor, key: str, act: Callable[[], Awaita
     """Do once what is asked for by the path alone."""
 
     async def work(_request_id: bytes) -> Reply:
-        return Reply(200, (await act()).model_dump(mode="json"))
+        return Reply.of(await act())
 
     return await once_in_registry(office, actor, key, {}, work)

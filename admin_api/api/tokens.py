@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 
 from admin_api.fields import BIGINT_MAX, Asked, BodyId, Id, Name
 from admin_api.idempotency import IdempotencyKey, Reply, once_in_registry
-from admin_api.office import Office
+from admin_api.office import Office, Records
 from admin_api.paging import Cursor, Page, Position
 from admin_api.problem import PROBLEMS, forbidden, invalid, not_found
 from admin_api.security.actor import Actor
@@ -69,7 +69,7 @@ async def post(office: InOffice, actor: _Acting, key: IdempotencyKey, asked: Tok
     """Make a token for a program."""
 
     async def work(_request_id: bytes) -> Reply:
-        return Reply(201, (await make_token(office, actor, asked)).model_dump())
+        return Reply.of(await make_token(office, actor, asked), 201)
 
     return await once_in_registry(office, actor, key, asked, work)
 
@@ -98,7 +98,7 @@ async def delete(office: InOffice, actor: _Acting, token_id: Id) -> Response:
     return Response(status_code=204)
 
 
-async def make_token(office: Office, actor: Actor, asked: TokenAsked) -> TokenMade:
+async def make_token(office: Records, actor: Actor, asked: TokenAsked) -> TokenMade:
     """Make a token. Raises a Problem."""
     actor.check(Permission.TOKENS_WRITE)
     permissions = frozenset(asked.permissions)
@@ -125,7 +125,7 @@ async def make_token(office: Office, actor: Actor, asked: TokenAsked) -> TokenMa
             expires_ms = min(expires_ms, ends_ms)
         token_id, token = await tokens.add(
             transaction, name=asked.name, permissions=permissions, partner_id=partner_id,
-            created_by=actor.name, now_ms=now_ms, expires_ms=expires_ms,
+            created_by=actor.name, person=actor.person, now_ms=now_ms, expires_ms=expires_ms,
         )  # fmt: skip
         await audited(
             office, actor, transaction, "token.make", f"token:{token_id}", partner_id=partner_id,
@@ -147,7 +147,7 @@ async def list_tokens(office: Office, actor: Actor, position: Position) -> Page[
     return position.page(rows, _shown, lambda row: (row["token_id"],))
 
 
-async def revoke_token(office: Office, actor: Actor, token_id: int) -> None:
+async def revoke_token(office: Records, actor: Actor, token_id: int) -> None:
     """End a token for good, and those that were made with it. Raises a Problem."""
     actor.check(Permission.TOKENS_WRITE)
     async with office.registry.writing() as transaction:

@@ -77,7 +77,7 @@ async def post(office: InOffice, actor: _Writing, key: IdempotencyKey, asked: Us
     """Invite somebody."""
 
     async def work(_request_id: bytes) -> Reply:
-        return Reply(201, (await invite_user(office, actor, asked)).model_dump())
+        return Reply.of(await invite_user(office, actor, asked), 201)
 
     return await once_in_registry(office, actor, key, asked, work)
 
@@ -105,7 +105,7 @@ async def post_link(office: InOffice, actor: _Writing, key: IdempotencyKey, user
     """Make a new link. The old password works until the link is used; suspend the user when it must not."""
 
     async def work(_request_id: bytes) -> Reply:
-        return Reply(201, (await new_link(office, actor, user_id)).model_dump())
+        return Reply.of(await new_link(office, actor, user_id), 201)
 
     return await once_in_registry(office, actor, key, {"user_id": user_id}, work)
 

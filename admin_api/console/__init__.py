@@ -16,6 +16,8 @@ How a page is added:
    `return go("/where", Flash("done", "key.of.text", {}))`. `data-confirm` on a form or button asks before it is sent;
    without scripts it is sent at once, so what cannot be undone has a page of its own that asks. A Problem that is
    raised becomes a page in plain words.
+   A form that changes the registry is taken by `entering.taken_once`, and shown again with sentences beside the fields
+   when that raises Refused; what is shown once only goes through `credentials.py`.
 5. Something live: an element with `id`, `data-refresh="/address"` and `data-every="5"` (s) is fetched again and again;
    the address returns the element's content as a template that extends nothing.
 6. In the main navigation: a line in `console/navigation.py`, with the permission that it needs.

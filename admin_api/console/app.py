@@ -11,7 +11,28 @@ from fastapi.responses import RedirectResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
-from admin_api.console import dashboard, entrance, operations, preferences
+from admin_api.console import (
+    account_deeds,
+    accounts,
+    adjusting,
+    audit,
+    card_deeds,
+    cards,
+    coalition,
+    coalition_deeds,
+    dashboard,
+    entrance,
+    members,
+    merging,
+    onboarding,
+    operations,
+    preferences,
+    profile,
+    rules,
+    search,
+    tokens,
+    users,
+)
 from admin_api.console.rendering import page
 from admin_api.console.visitor import Anybody, SignInNeeded, Visitor, sign_in_address, stranger
 from admin_api.office import Office
@@ -41,7 +62,10 @@ def create_console(office: Office) -> FastAPI:
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
     app.state.office = office
     app.mount("/static", _Static(directory=Path(__file__).parent / "static"))
-    for module in (dashboard, entrance, operations, preferences):
+    for module in (
+        dashboard, entrance, operations, preferences, search, accounts, account_deeds, card_deeds, adjusting, merging,
+        members, cards, onboarding, coalition_deeds, coalition, rules, audit, users, tokens, profile,
+    ):  # fmt: skip
         app.include_router(module.router)
     app.add_api_route("/{path:path}", _nowhere, methods=["GET"])
     _answer_errors(app)

@@ -55,7 +55,7 @@ async def show(
         places = await kept.places(transaction, partner_id)
         begun = await kept.beginnings(transaction)
     if not begun["entries"] and partner_id is None:
-        return page(visitor, "first_steps.html", begun=begun)
+        return page(visitor, "first_steps.html", begun=begun, registers_at=office.registers_at)
     chosen = {"period": period if period in PERIODS else _DEFAULT, "network": network, "store": store}
     now = await figures.now(office, seen(visitor), _id(network), _id(store))
     return page(

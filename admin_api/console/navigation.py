@@ -13,9 +13,17 @@ class Item(NamedTuple):
     path: str
     key: str
     permission: Permission
+    #: The beginnings of further addresses that belong to it.
+    more: tuple[str, ...] = ()
 
 
 MAIN = (
     Item("/", "nav.dashboard", Permission.FIGURES_READ),
+    Item("/cards", "batch.nav", Permission.CARDS_READ),
+    Item("/adjustments", "adjust.nav", Permission.ACCOUNTS_READ),
+    Item("/coalition", "coalition.nav", Permission.COALITION_READ),
+    Item("/programme", "rules.nav", Permission.RULES_READ),
+    Item("/users", "users.nav", Permission.USERS_READ, ("/tokens",)),
+    Item("/audit", "audit.nav", Permission.AUDIT_READ),
     Item("/operations", "nav.operations", Permission.OPERATIONS_READ),
 )

@@ -24,6 +24,8 @@ _Y_TICKS = 4
 _X_TICKS_MAX = 7
 #: A band far above all values must not flatten them: the axis ends at so many times the highest.
 _BAND_SHOWN = 1.5
+#: Above and below a value that never changes, of itself.
+_FLAT_ROOM = 0.1
 _MINUTE_MS = 60_000
 _TICKS_MS = tuple(_MINUTE_MS * m for m in (1, 2, 5, 10, 15, 30, 60, 120, 180, 360, 720, 1_440, 2_880, 7_200, 10_080))
 #: Bars leave this share of their step free.
@@ -111,6 +113,9 @@ def nice_step(span: float, ticks: int) -> float:
 
 def nice_ticks(low: float, high: float) -> list[float]:
     """Return round values from below or at `low` to above or at `high`, at least two."""
+    if low == high:
+        # What does not change lies in the middle, and its axis does not tell fractions of it.
+        low, high = low - abs(low) * _FLAT_ROOM, high + abs(high) * _FLAT_ROOM
     step = nice_step(high - low, _Y_TICKS) if high > low else 1.0
     first = math.floor(low / step)
     last = max(math.ceil(high / step), first + 1)

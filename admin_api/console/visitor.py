@@ -52,6 +52,8 @@ class Visitor:
     session: Session | None = None
     actor: Actor | None = None
     flashes: list[Flash] = field(default_factory=list)
+    #: Where the page lies, also if it answers a form; `path` is where one can go back to.
+    place: str = "/"
 
     def may(self, permission: Permission) -> bool:
         """Return whether somebody is signed in who may do this."""
@@ -78,6 +80,7 @@ def stranger(request: Request, office: Office, session: Session | None = None) -
         session,
         session.actor(address_of(request)) if session else None,
         _flashes(cookies.get(FLASH_COOKIE, "")),
+        request.url.path,
     )
     request.state.visitor = visitor
     return visitor

@@ -7,7 +7,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, date, datetime, tzinfo
 from decimal import Decimal
 from functools import cache, lru_cache
 from importlib import resources
@@ -152,6 +152,10 @@ class Words:
     def day(self, at_ms: int, pattern: str = "long") -> str:
         """Write the day of a moment; `pattern` is Babel's."""
         return format_date(self._local(at_ms).astimezone(self.zone).date(), pattern, locale=self.locale)
+
+    def calendar_day(self, day: date, pattern: str = "long") -> str:
+        """Write a day of the calendar; `pattern` is Babel's."""
+        return format_date(day, pattern, locale=self.locale)
 
     def span(self, ms: float) -> str:
         """Write how long something took or is ago, roughly."""

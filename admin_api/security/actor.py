@@ -14,7 +14,7 @@ class Actor:
     """`name` is "user:3", "token:7", "member:12" or "system", as it is stored; `shown` is for people's eyes.
 
     `partner_id` bounds a partner's people to their own partner, `account` a member to his own account. `address` is
-    where the request came from.
+    where the request came from. `behind` is who made a token, or whose token made it.
     """
 
     name: str
@@ -23,6 +23,12 @@ class Actor:
     partner_id: int | None = None
     account: int | None = None
     address: str = ""
+    behind: str = ""
+
+    @property
+    def person(self) -> str:
+        """Who counts where two persons are needed: whoever is behind a token, else the actor."""
+        return self.behind or self.name
 
     def may(self, permission: Permission) -> bool:
         """Return whether this is permitted."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from admin_api.office import Office
+from admin_api.office import Records
 from admin_api.security.actor import Actor
 from ledger.registry import audit
 from ledger.registry.registry import Transaction
 
 
 async def audited(
-    office: Office,
+    office: Records,
     actor: Actor,
     transaction: Transaction,
     action: str,

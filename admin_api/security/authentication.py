@@ -132,4 +132,5 @@ async def _by_token(office: Office, token: str, address: str) -> Actor | None:
         frozenset(Permission(name) for name in found["permissions"] if name in known),
         partner_id=found["partner_id"],
         address=address,
+        behind=found["person"],
     )

@@ -11,6 +11,9 @@ from admin_api.security.devices import Devices
 from admin_api.security.passwords import Passwords
 from ledger.clock import Clock
 
+#: So many addresses, and so many actors, are remembered for counting their requests.
+_CALLERS_MAX = 10_000
+
 
 class GuardLimits(Protocol):
     """What the guard needs of the office's limits."""
@@ -22,10 +25,6 @@ class GuardLimits(Protocol):
     @property
     def sign_ins_per_minute_max(self) -> int:
         """Attempts to sign in of one address."""
-
-    @property
-    def callers_max(self) -> int:
-        """How many of either are remembered."""
 
     @property
     def failures_max(self) -> int:
@@ -49,7 +48,7 @@ class Guard:
 
     def __init__(self, limits: GuardLimits, keys: GuardKeys, clock: Clock) -> None:
         def buckets(per_minute_max: int) -> Buckets:
-            return Buckets(clock, per_minute_max=per_minute_max, callers_max=limits.callers_max)
+            return Buckets(clock, per_minute_max=per_minute_max, callers_max=_CALLERS_MAX)
 
         self.passwords = Passwords()
         self.codes = Codes(keys.personal_key)

@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import ipaddress
 from dataclasses import dataclass, field
+from typing import Self
 from urllib.parse import urlsplit
 
 from fastapi import Request, Response
@@ -15,6 +16,7 @@ from admin_api.security.actor import Actor
 from admin_api.security.devices import DEVICE_S
 from admin_api.security.permissions import ROLES, Role
 from ledger.registry import sessions
+from ledger.registry.registry import Row
 from ledger.registry.tokens import hashed
 
 #: A sign of life is noted at most so often.
@@ -36,6 +38,12 @@ class Session:
     language: str
     created_ms: int
     expires_ms: int
+
+    @classmethod
+    def of(cls, secret: str, user: Row, *, created_ms: int, expires_ms: int) -> Self:
+        """Return the session of a user whose row this is, or who is part of it."""
+        of_user = {name: user[name] for name in ("user_id", "email", "name", "partner_id", "language")}
+        return cls(secret=secret, role=Role(user["role"]), created_ms=created_ms, expires_ms=expires_ms, **of_user)
 
     @property
     def hash(self) -> bytes:
@@ -70,17 +78,7 @@ async def session_of(office: Office, secret: str) -> Session | None:
     if row["seen_ms"] < now_ms - _SEEN_EVERY_MS:
         async with office.registry.writing() as transaction:
             await sessions.touch(transaction, secret, now_ms)
-    return Session(
-        secret=secret,
-        user_id=row["user_id"],
-        email=row["email"],
-        name=row["name"],
-        role=Role(row["role"]),
-        partner_id=row["partner_id"],
-        language=row["language"],
-        created_ms=row["created_ms"],
-        expires_ms=row["expires_ms"],
-    )
+    return Session.of(secret, row, created_ms=row["created_ms"], expires_ms=row["expires_ms"])
 
 
 # ---- cookies

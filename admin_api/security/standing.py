@@ -6,7 +6,7 @@ demoted or revoked, with everything that he has made; what he makes just then mu
 
 from __future__ import annotations
 
-from admin_api.office import Office
+from admin_api.office import Records
 from admin_api.problem import unauthenticated
 from admin_api.security.actor import Actor
 from admin_api.security.permissions import ROLES, Role
@@ -14,7 +14,7 @@ from ledger.registry import tokens, users
 from ledger.registry.registry import Transaction
 
 
-async def check_standing(office: Office, actor: Actor, transaction: Transaction) -> int | None:
+async def check_standing(office: Records, actor: Actor, transaction: Transaction) -> int | None:
     """Return when the actor's own access ends, if it does; until the transaction ends nobody takes it from him.
 
     Raises a Problem (401) when it was taken meanwhile.

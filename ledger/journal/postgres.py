@@ -17,7 +17,14 @@ class Postgres:
         """Return a connection of its own, with these settings of the session."""
         return await asyncpg.connect(self._url, timeout=timeout_s, server_settings=dict(settings))
 
-    async def pool(self, *, connections_max: int, timeout_s: float, application_name: str) -> asyncpg.Pool:
+    async def pool(
+        self,
+        *,
+        connections_max: int,
+        timeout_s: float,
+        application_name: str,
+        settings: Mapping[str, str] | None = None,
+    ) -> asyncpg.Pool:
         """Return a pool that connects when it is used; `timeout_s` bounds each connecting and each command."""
         return await asyncpg.create_pool(
             self._url,
@@ -25,7 +32,7 @@ class Postgres:
             max_size=connections_max,
             timeout=timeout_s,
             command_timeout=timeout_s,
-            server_settings={"application_name": application_name},
+            server_settings={"application_name": application_name, **(settings or {})},
             reset=_leave_as_it_is,
         )
 

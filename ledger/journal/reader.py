@@ -38,11 +38,12 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class CardRow:
-    """Where a token leads; `pristine`: the account behind has never had an entry."""
+    """Where a token leads; `pristine`: the account behind has never had an entry, `former`: it led elsewhere once."""
 
     account: int
     status: int
     pristine: bool
+    former: bool = False
 
 
 class Reader:
@@ -85,7 +86,19 @@ class Reader:
     async def cards(self, tokens: Sequence[bytes]) -> dict[bytes, CardRow]:
         """Return where the tokens lead."""
         rows = await self._fetch("find_cards", tokens)
-        return {row["token"]: CardRow(row["account_id"], row["status"], row["pristine"]) for row in rows}
+        return {r["token"]: CardRow(r["account_id"], r["status"], r["pristine"], r["former"]) for r in rows}
+
+    async def former_homes(self, asked: Sequence[tuple[bytes, bytes]]) -> dict[tuple[bytes, bytes], int]:
+        """Return by token and request the account of the request, if the card was taken from it, or from one in it."""
+        rows = await self._fetch("find_former_homes", [token for token, _ in asked], [named for _, named in asked])
+        accounts = {account for row in rows for account in (row["account_id"], row["taken_from"])}
+        merged = await self.merged_into(list(accounts)) if accounts else {}
+        pairs = [(row, merged.get(row["account_id"], row["account_id"])) for row in rows]
+        return {
+            (row["token"], row["request_id"]): account
+            for row, account in pairs
+            if account == merged.get(row["taken_from"], row["taken_from"])
+        }
 
     async def greetings(self, accounts: Sequence[int]) -> dict[int, bytes]:
         """Return the encrypted greeting names of those accounts that have one."""

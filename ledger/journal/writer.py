@@ -52,7 +52,10 @@ DOWN = (
 
 @dataclass(frozen=True, slots=True)
 class CardChange:
-    """A card as a decision leaves it: 16-byte token, account, status, and for a new one its kind and masked number."""
+    """A card as a decision leaves it: 16-byte token, account, status, and for a new one its kind and masked number.
+
+    Status 4 says that the card leads to the account no more, and nowhere else.
+    """
 
     token: bytes
     account: int

@@ -41,6 +41,7 @@ local HANDLERS = {
   [operations.ADJUST] = earning.adjust,
   [operations.UNBLOCK] = cards.unblock,
   [operations.LINK] = cards.link,
+  [operations.UNLINK] = cards.unlink,
   [operations.MERGE_OUT] = whole_account,
   [operations.MERGE_IN] = whole_account,
   [operations.BLOCK_ACCOUNT] = whole_account,

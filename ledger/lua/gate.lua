@@ -1,8 +1,8 @@
 -- The checks that stand before an operation's own, in the order of precedence.
 -- token_status(account, token): result: status of the card on the account and the position of its record, or nil.
 -- card(account, request): result: a decline for a card that may not be used, else nil (101 to 107).
--- owner(account, request): the same for operations that any card of the account may ask for, in whatever state it is, and
---   an operator by the account alone.
+-- owner(account, request): the same for operations that any card of the account may ask for, in whatever state it is, also one
+--   that led here once (then the request names none), and an operator by the account alone.
 -- sale(request): declines for a foreign currency or an impossible time of sale (108, 109), else nil.
 local M = {}
 local byte = string.byte
@@ -34,7 +34,11 @@ function M.owner(account, request)
   if not request.permitted then
     return outcomes.NOT_PERMITTED
   end
-  if request.token and not M.token_status(account, request.token) then
+  if request.token then
+    if not M.token_status(account, request.token) then
+      return outcomes.UNKNOWN_CARD
+    end
+  elseif account.status == state.CLOSED then
     return outcomes.UNKNOWN_CARD
   end
   return M.sale(request)

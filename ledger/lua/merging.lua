@@ -5,7 +5,7 @@
 -- request names the source's as its target. Both need the journal's context, as new as the state.
 local MAX = arithmetic.MAX
 local TOKEN_BYTES, OPEN, BLOCKED, CLOSED = state.TOKEN_BYTES, state.OPEN, state.BLOCKED, state.CLOSED
-local byte, char, sub = string.byte, string.char, string.sub
+local byte, sub = string.byte, string.sub
 
 -- A result that ends the decision before anything is looked at, or nil.
 local function unusable(account, request)
@@ -37,15 +37,6 @@ local function cards_of(account, moved_on)
     end
   end
   return found
-end
-
-local function bring_card(account, token, status)
-  local at = records.find(account.tokens, TOKEN_BYTES, token)
-  if at then
-    -- It was issued to this account once and moved on before it was used.
-    account.tokens = sub(account.tokens, 1, at - 1) .. sub(account.tokens, at + TOKEN_BYTES)
-  end
-  account.tokens = account.tokens .. token .. char(status)
 end
 
 local function give_up(account, request)
@@ -111,7 +102,7 @@ local function take_in(account, request)
   local brought = known[context.CARDS]
   row[entry.EARNED], row[entry.TOKENS] = points - owed, brought
   for i = 1, #brought, 2 do
-    bring_card(account, brought[i], brought[i + 1])
+    cards.bring(account, brought[i], brought[i + 1])
   end
   entry.remember(account, request.id)
   -- Requests that were made of the source are asked for here from now on, and this ring does not know them.

@@ -24,6 +24,7 @@ local M = {
   MERGE_IN = 48,
   BLOCK_ACCOUNT = 49,
   UNBLOCK_ACCOUNT = 50,
+  UNLINK = 51,
 }
 
 return M

@@ -49,6 +49,11 @@ async def places(transaction: Transaction, request_ids: Sequence[bytes]) -> dict
     return {row["request_id"]: row for row in rows}
 
 
+async def stores(transaction: Transaction, account: int) -> list[Row]:
+    """Return store_id, store and network of the stores in which entries of an account were made, by name."""
+    return list(await transaction.fetch(statements("accounts")["stores_of_account"], account))
+
+
 async def requests(transaction: Transaction, request_ids: Sequence[bytes]) -> dict[bytes, Row]:
     """Return account_id, seq, op and at_ms of what is journaled under request ids."""
     rows = await transaction.fetch(statements("accounts")["accounts_of_requests"], request_ids)

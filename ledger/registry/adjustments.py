@@ -10,8 +10,9 @@ from ledger.registry.statements import statements
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """An adjustment to make: minor points (negative takes), days since 1970 (0: never), who asks and why.
+    """An adjustment to make: minor points (negative takes), days since 1970 (0: never), which actor asks and why.
 
+    `asked_person` is who is behind that actor.
     `state` is "approved" for one that its actor may make alone, else "waiting".
     """
 
@@ -22,6 +23,7 @@ class Asked:
     request_id: bytes
     state: str
     asked_by: str
+    asked_person: str
     asked_ms: int
 
 
@@ -29,7 +31,7 @@ async def add(transaction: Transaction, asked: Asked) -> Row:
     """Add an adjustment, or find the one that was asked for under the same request id; return its row."""
     await transaction.execute(
         statements("adjustments")["add"], asked.account, asked.points, asked.expiry_day, asked.reason,
-        asked.request_id, asked.state, asked.asked_by, asked.asked_ms,
+        asked.request_id, asked.state, asked.asked_by, asked.asked_person, asked.asked_ms,
     )  # fmt: skip
     row: Row = await transaction.fetchrow(statements("adjustments")["by_request"], asked.request_id)
     return row
@@ -54,9 +56,11 @@ async def listed(
     return list(await transaction.fetch(statements("adjustments")["list"], before, state, account, count))
 
 
-async def decide(transaction: Transaction, adjustment_id: int, state: str, actor: str, now_ms: int) -> None:
-    """Approve or decline a waiting one. Raises Conflict if that is who asked for it."""
-    await transaction.execute(statements("adjustments")["decide"], adjustment_id, state, actor, now_ms)
+async def decide(
+    transaction: Transaction, adjustment_id: int, state: str, *, actor: str, person: str, now_ms: int
+) -> None:
+    """Approve or decline a waiting one; `person` is behind the actor. Raises Conflict if that is who asked for it."""
+    await transaction.execute(statements("adjustments")["decide"], adjustment_id, state, actor, person, now_ms)
 
 
 async def settle(transaction: Transaction, adjustment_id: int, state: str) -> None:

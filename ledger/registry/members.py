@@ -85,9 +85,9 @@ async def changes(transaction: Transaction, account: int, count: int) -> list[Ro
     return list(await transaction.fetch(statements("members")["changes"], account, count))
 
 
-async def working_phone_cards(transaction: Transaction, account: int) -> list[Row]:
-    """Return token, status and masked of the account's phone numbers that work, locked."""
-    return list(await transaction.fetch(statements("members")["working_phone_cards"], account))
+async def phone_cards(transaction: Transaction, account: int) -> list[Row]:
+    """Return token, status and masked of the account's phone numbers, whether they work or not, locked."""
+    return list(await transaction.fetch(statements("members")["phone_cards"], account))
 
 
 async def erase(transaction: Transaction, account: int, now_ms: int) -> None:

@@ -23,6 +23,9 @@ class Conflict(Exception):  # noqa: N818 - it says what is the matter
     """The database refused: a name is taken, a value is out of its range, something refers to what is not there."""
 
 
+#: Most filters of a list are null, and a plan for all of them looks through whole tables: each call gets its own.
+_SESSION = {"plan_cache_mode": "force_custom_plan"}
+
 #: The transaction of `Registry.together` that this task is in.
 _joined: ContextVar[Transaction | None] = ContextVar("joined", default=None)
 
@@ -89,6 +92,7 @@ class Registry:
                     connections_max=self._connections_max,
                     timeout_s=self._timeout_s,
                     application_name="tillwire-admin",
+                    settings=_SESSION,
                 )
             return self._pool
 

@@ -1,4 +1,7 @@
-"""How the registry encrypts: AES-GCM under keys that are derived for one purpose each, bound to what they belong to."""
+"""The one place that encrypts: AES-GCM under keys that are derived for one purpose each, bound to what they belong to.
+
+The greeting alone is under the personal key itself.
+"""
 
 from __future__ import annotations
 

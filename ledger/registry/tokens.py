@@ -23,7 +23,7 @@ def hashed(token: str) -> bytes:
 
 
 async def by_token(transaction: Transaction, token: str, now_ms: int) -> Row | None:
-    """Return token_id, name, permissions and partner_id of a token that is in force."""
+    """Return token_id, name, permissions, partner_id, person and used_ms of a token that is in force."""
     row: Row | None = await transaction.fetchrow(statements("tokens")["token_by_hash"], hashed(token), now_ms)
     return row
 
@@ -35,14 +35,19 @@ async def add(
     permissions: Iterable[str],
     partner_id: int | None,
     created_by: str,
+    person: str,
     now_ms: int,
     expires_ms: int,
 ) -> tuple[int, str]:
-    """Add a token; return its id and the token itself, which is kept nowhere."""
+    """Add a token; return its id and the token itself, which is kept nowhere.
+
+    `created_by` is an actor, and `person` who is behind that actor.
+    """
     token = new_token("tw")
     token_id = await transaction.fetchval(
         statements("tokens")["add_token"],
-        hashed(token), name, sorted(permissions), partner_id, created_by, now_ms, expires_ms,
+        hashed(token), name, sorted(permissions), partner_id, created_by, person, now_ms,
+        expires_ms,
     )  # fmt: skip
     return int(token_id), token
 

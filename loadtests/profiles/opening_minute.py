@@ -4,6 +4,7 @@ from locust import between
 
 from loadtests.users.cashier import Cashier, weighted
 from loadtests.users.curve import Curve
+from loadtests.users.office_user import Dashboard, OperatorsDesk
 
 
 class OpeningRegister(Cashier):
@@ -16,6 +17,18 @@ class OpeningRegister(Cashier):
         """Sign on and ask for the first balance."""
         super().on_start()
         self.balance()
+
+
+class Desk(OperatorsDesk):
+    """The operators come in with everybody else."""
+
+    fixed_count = 2
+
+
+class Wall(Dashboard):
+    """Every dashboard is switched on in the same minute."""
+
+    fixed_count = 4
 
 
 class OpeningMinute(Curve):

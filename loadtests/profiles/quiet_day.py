@@ -5,6 +5,7 @@ from locust import between
 from loadtests.users.admin import AdminReader
 from loadtests.users.cashier import Cashier, weighted
 from loadtests.users.curve import Curve
+from loadtests.users.office_user import Dashboard, MembersApp, OperatorsDesk
 
 
 class QuietRegister(Cashier):
@@ -26,6 +27,24 @@ class Monitoring(AdminReader):
     """One monitor."""
 
     fixed_count = 1
+
+
+class Desk(OperatorsDesk):
+    """One operator answers the phone."""
+
+    fixed_count = 1
+
+
+class Wall(Dashboard):
+    """One dashboard is open all day."""
+
+    fixed_count = 1
+
+
+class App(MembersApp):
+    """A few members look at their points."""
+
+    fixed_count = 2
 
 
 class QuietDay(Curve):

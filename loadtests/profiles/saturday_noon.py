@@ -5,6 +5,7 @@ from locust import between
 from loadtests.users.admin import AdminReader
 from loadtests.users.cashier import Cashier, weighted
 from loadtests.users.curve import Curve
+from loadtests.users.office_user import Dashboard, MembersApp, OperatorsDesk
 
 
 class BusyRegister(Cashier):
@@ -28,6 +29,24 @@ class Monitoring(AdminReader):
     """One monitor."""
 
     fixed_count = 1
+
+
+class Desk(OperatorsDesk):
+    """Whatever goes wrong at a register is asked for on the phone."""
+
+    fixed_count = 3
+
+
+class Wall(Dashboard):
+    """One dashboard in the headquarters, one with whoever is on call."""
+
+    fixed_count = 2
+
+
+class App(MembersApp):
+    """Members look at their points in the queue."""
+
+    fixed_count = 10
 
 
 class SaturdayNoon(Curve):

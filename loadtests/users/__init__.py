@@ -1,1 +1,4 @@
-"""Users of locust: registers on TCP, readers of the HTTP layer, MQTT clients, a thief. They know the protocol only."""
+"""Users of locust, who know the protocol and the HTTP interface only.
+
+Registers on TCP, a monitor, operators and members at the admin API, MQTT clients, a thief.
+"""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import ssl
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ class Options:
     seconds: int
     first_terminal: int
     admin_url: str
+    admin_token: str = field(repr=False)
     mqtt_url: str
     tls: ssl.SSLContext | None
 
@@ -41,6 +42,7 @@ class Options:
             int(told.seconds),
             int(told.first_terminal),
             told.admin_url,
+            told.admin_token,
             told.mqtt_url,
             _tls(told.tls_ca) if told.tls_ca else None,
         )
@@ -89,7 +91,14 @@ def _add_options(parser: Any) -> None:
         "--admin-url",
         env_var="TILLWIRE_ADMIN_URL",
         default="http://127.0.0.1:7480",
-        help="Where health and metrics are.",
+        help="Where health, metrics and the admin API are.",
+    )
+    parser.add_argument(
+        "--admin-token",
+        env_var="TILLWIRE_ADMIN_TOKEN",
+        default="",
+        help="A token for the admin API; without one a profile has no operators, dashboards and apps.",
+        include_in_web_ui=False,
     )
     parser.add_argument(
         "--mqtt-url",

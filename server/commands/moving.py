@@ -152,7 +152,8 @@ def _say(report: Report) -> None:
     if not report.agrees:
         say("THE TOTALS DO NOT AGREE")
     elif not report.dry_run:
-        say("the totals agree: not one row" + (" and not one point" if points else "") + " lost")
+        beside = "" if not report.rejected else " beside those rejected, which wait in their file"
+        say("the totals agree: not one row" + (" and not one point" if points else "") + f" lost{beside}")
 
 
 def _say_rejects(report: Report) -> None:
@@ -160,7 +161,9 @@ def _say_rejects(report: Report) -> None:
         where = f", column {reject['column']}" if reject["column"] else ""
         say(f"line {reject['line']}{where}: {'conflict: ' if reject['conflict'] else ''}{reject['reason']}")
     if report.rejected > len(report.first_rejects):
-        say(f"... and {report.rejected - len(report.first_rejects):,} more")
+        say(f"... and {report.rejected - len(report.first_rejects):,} more; in all:")
+        for reason, rows in sorted(report.reasons.items(), key=lambda one: -one[1]):
+            say(f"  {rows:7,}  {reason}")
     if report.rows_with_unreadable_points:
         say(f"of {report.rows_with_unreadable_points:,} rejected rows the points cannot be read; they are in no sum")
     if report.reject_file is not None:

@@ -8,12 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
+from admin_api.invitations import NEWCOMER
 from server import demo
 from server.commands.database import migrate_database
 from server.commands.invocation import required_url, say, tell
 from server.commands.serving import run_server
 from server.console_url import console_url
 from server.engines.embedded import Description, EmbeddedEngines
+from server.first_owner import link_for_newcomer
 from server.observation.logs import configure_logging
 from server.secrets import load_secrets
 from server.settings import Settings
@@ -34,9 +36,10 @@ def run_up(settings: Settings, unknown_variables: Sequence[str]) -> int:
         migrate_database(required_url(complete, "postgres_url"))
         tell("preparing the demo programme ...")
         asyncio.run(demo.create(complete, secrets))
+        first_link = asyncio.run(link_for_newcomer(complete))
 
         def on_ready(registers: tuple[str, int], admin: tuple[str, int]) -> None:
-            say(banner(complete, registers, admin, engines.describe()))
+            say(banner(complete, registers, admin, engines.describe(), first_link))
 
         return run_server(
             complete, secrets, unknown_variables=unknown_variables, revive=engines.revive, on_ready=on_ready
@@ -50,9 +53,13 @@ def run_up(settings: Settings, unknown_variables: Sequence[str]) -> int:
 
 
 def banner(
-    settings: Settings, registers: tuple[str, int], admin: tuple[str, int], engines: Sequence[Description]
+    settings: Settings,
+    registers: tuple[str, int],
+    admin: tuple[str, int],
+    engines: Sequence[Description],
+    first_link: str | None,
 ) -> str:
-    """Return what is listening where, and commands to try."""
+    """Return what is listening where, commands to try, and the way into the console where nobody is in yet."""
     rows = [
         ("registers", f"{registers[0]}:{registers[1]}", f"TCP{' with TLS' if settings.tls_cert_file else ''}"),
         ("console", f"{admin[0]}:{admin[1]}", console_url(settings, admin[1])),
@@ -61,12 +68,20 @@ def banner(
     ]
     lines = ["", "Tillwire is up; Ctrl-C stops it.", ""]
     lines += [f"  {name:<12}{address:<24}{text}" for name, address, text in rows]
-    lines += [f"  {'data':<12}{settings.data_dir.absolute()}", "", "Try in another terminal:", ""]
+    lines += [f"  {'data':<12}{settings.data_dir.absolute()}", ""]
+    if first_link is not None:
+        lines += [
+            "Come into the console by this link; it works once, for a day, and then you sign in as",
+            f"{NEWCOMER} with the password and the authenticator that you choose there:",
+            "",
+            f"  {console_url(settings, admin[1])}{first_link}",
+            "",
+        ]
+    lines += ["Try in another terminal:", ""]
     command = _own_name()
     lines += [
         f"  {command} till balance --card {_DEMO_CARD}",
         f"  {command} till sale --card {_DEMO_CARD} --amount 25.00 --points 5",
-        f"  {command} admin create-owner --email you@example.com --name You",
         f"  {command} verify",
         "",
     ]

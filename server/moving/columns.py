@@ -111,16 +111,21 @@ class Columns:
 
 
 def mapped(kind: Kind, header: Sequence[str], file: Path | None) -> Columns:
-    """Return what the columns are. Raises UsageError, which names every column that is unknown, doubled or missing."""
+    """Return what the columns are. Raises UsageError, which names every column that is unknown, doubled or missing.
+
+    A mapping file may be the same for all files of a move: what it says of columns and fields that are not in this one
+    has no effect.
+    """
     columns, constants, form = _read(kind, file) if file is not None else ({}, {}, Format())
     if repeated := [name for name, count in Counter(map(_plain, header)).items() if count > 1 and name]:
         raise UsageError(f"the header has a column more than once: {_quoted(repeated)}")
     by_plain = {_plain(name): target for name, target in columns.items()}
-    if absent := [name for name in columns if _plain(name) not in set(map(_plain, header))]:
-        raise UsageError(f"the mapping names columns that the file does not have: {_quoted(absent)}; {_found(header)}")
+    absent = [name for name in columns if _plain(name) not in set(map(_plain, header))]
     positions: dict[str, int] = {}
     unknown, doubled = [], []
     for at, title in enumerate(header):
+        if (said := by_plain.get(_plain(title), IGNORED)) != IGNORED and not _is_field(kind, said):
+            raise UsageError(f"{file}: {title!r} is {said!r}, which is no field of {kind}; known are {_known(kind)}")
         target = by_plain.get(_plain(title)) or _by_name(kind, title)
         if target is None:
             unknown.append(title)
@@ -136,20 +141,26 @@ def mapped(kind: Kind, header: Sequence[str], file: Path | None) -> Columns:
         raise UsageError(
             f"columns that are not known in {kind}: {_quoted(unknown)}; {_found(header)}; known are {_known(kind)}; "
             'name them in a mapping file, "-" leaves one out'
+            + (f"; yours names {_quoted(absent)}, which the file does not have" if absent else "")
         )
     if doubled:
         raise UsageError(f"several columns for one field: {'; '.join(doubled)}; {_found(header)}")
-    _require(kind, positions, constants, header)
+    _require(kind, positions, constants, header, absent)
     return Columns(kind, tuple(header), positions, constants, form)
 
 
-def _require(kind: Kind, positions: dict[str, int], constants: dict[str, str], header: Sequence[str]) -> None:
+def _require(
+    kind: Kind, positions: dict[str, int], constants: dict[str, str], header: Sequence[str], absent: Sequence[str]
+) -> None:
     there = {*positions, *constants}
     missing = [name for name in _REQUIRED[kind] if name not in there]
     if kind is Kind.BALANCES and not there & {"external_id", "number"}:
         missing.append("external_id or number")
     if missing:
-        raise UsageError(f"columns that {kind} must have are missing: {', '.join(missing)}; {_found(header)}")
+        raise UsageError(
+            f"columns that {kind} must have are missing: {', '.join(missing)}; {_found(header)}"
+            + (f"; the mapping names {_quoted(absent)}, which it does not have" if absent else "")
+        )
 
 
 def _by_name(kind: Kind, title: str) -> str | None:
@@ -191,8 +202,9 @@ def _read(kind: Kind, file: Path) -> tuple[dict[str, str], dict[str, str], Forma
     columns = _strings(told.get("columns", {}), f"{file}: columns")
     constants = _strings(told.get("constants", {}), f"{file}: constants")
     for target in [*columns.values(), *constants]:
-        if not _is_field(kind, target) and not (target == IGNORED and target not in constants):
+        if not any(_is_field(one, target) for one in Kind) and not (target == IGNORED and target not in constants):
             raise UsageError(f"{file}: {target!r} is no field of {kind}; known are {_known(kind)}")
+    constants = {name: value for name, value in constants.items() if _is_field(kind, name)}
     return columns, constants, _format(told.get("format", {}), file)
 
 

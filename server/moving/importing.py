@@ -63,6 +63,8 @@ def prepare(wanted: Wanted) -> Prepared:
     """Open the file and find its columns. Raises OperatorError."""
     if len(wanted.source) > _SOURCE_CHARACTERS_MAX or not wanted.source.isprintable():
         raise UsageError(f"--source is a name of at most {_SOURCE_CHARACTERS_MAX} printable characters")
+    if wanted.file.is_dir():
+        raise UsageError(f"{wanted.file} is a folder: name a file")
     if _reject_file(wanted).resolve() == wanted.file.resolve():
         raise UsageError("the file of rejected rows would overwrite the file that is imported: name another")
     table = opened(wanted.file, encoding=wanted.encoding, delimiter=wanted.delimiter, sheet=wanted.sheet)
@@ -107,7 +109,7 @@ def run(wanted: Wanted, prepared: Prepared, postgres_url: str, secrets: Secrets,
 def _distribute(wanted: Wanted, prepared: Prepared, order: maker.Order, progress: Progress) -> None:
     report = prepared.report
     with ExitStack() as stack:
-        rejects = stack.enter_context(_Rejects(_reject_file(wanted), prepared.columns))
+        rejects = stack.enter_context(_Rejects(_reject_file(wanted), prepared.columns, prepared.table.delimiter))
         makers = [stack.enter_context(_Process(order)) for _ in range(wanted.processes)]
         under_way: dict[Future[Tally], int] = {}
 
@@ -183,8 +185,9 @@ def _reject_file(wanted: Wanted) -> Path:
 class _Rejects(AbstractContextManager["_Rejects"]):
     """The file of rejected rows, readable by its owner alone; there is none without such a row."""
 
-    def __init__(self, file: Path, columns: Columns) -> None:
+    def __init__(self, file: Path, columns: Columns, delimiter: str) -> None:
         self._file = file
+        self._delimiter = delimiter
         self._header = columns.header
         self._stream: TextIO | None = None
 
@@ -216,22 +219,23 @@ class _Rejects(AbstractContextManager["_Rejects"]):
             return
         if self._stream is None:
             self._stream = self._opened()
-            csv.writer(self._stream).writerow([*map(guarded, self._header), *REJECT_COLUMNS])
+            header = [*map(guarded, self._header), *REJECT_COLUMNS]
+            csv.writer(self._stream, delimiter=self._delimiter).writerow(header)
         width = len(self._header)
         for reject in tally.rejects:
             cells = [guarded(cell if isinstance(cell, str) else as_text(cell)) for cell in reject.cells]
             # A row of another width stays whole; the place of its own columns is what was wrong with it.
             cells += [""] * (width - len(cells))
             place = reject.line, guarded(reject.column), guarded(reject.reason)
-            csv.writer(self._stream).writerow([*cells, *place])
+            csv.writer(self._stream, delimiter=self._delimiter).writerow([*cells, *place])
 
     def _opened(self) -> TextIO:
         try:
             number = os.open(self._file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         except OSError as error:
             raise OperatorError(f"{self._file} cannot be written: {error.strerror}") from None
-        # Bytes that could not be read go out as they came in.
-        return os.fdopen(number, "w", encoding="utf-8", errors="surrogateescape", newline="")
+        # Bytes that could not be read go out as they came in. Without the mark a spreadsheet does not see UTF-8.
+        return os.fdopen(number, "w", encoding="utf-8-sig", errors="surrogateescape", newline="")
 
 
 async def _note(moving: MovingIn, report: Report) -> None:

@@ -36,12 +36,16 @@ class RawRow:
 
 
 class Table:
-    """A file with a header. `description` tells how it is read, `header` what its columns are called."""
+    """A file with a header. `description` tells how it is read, `header` what its columns are called.
 
-    def __init__(self, description: str, rows: Iterator[RawRow], size: int) -> None:
+    `delimiter` is what stands between the columns of a text.
+    """
+
+    def __init__(self, description: str, rows: Iterator[RawRow], size: int, delimiter: str = ",") -> None:
         """Take the rows, the header among them, and about how much there is to read, in whatever unit."""
         self.description = description
         self.size = size
+        self.delimiter = delimiter
         self._rows = rows
         for row in rows:
             if any(as_text(cell) for cell in row.cells):
@@ -93,7 +97,7 @@ def _text(file: Path, encoding: str | None, delimiter: str | None) -> Table:
     cut = known_delimiter(delimiter) if delimiter else found_delimiter(file, code)
     shown = "utf-8" if code == "utf-8-sig" else code
     size = file.stat().st_size
-    return Table(f"CSV, {shown}, delimiter {DELIMITERS[cut]}", _text_rows(file, code, cut), size)
+    return Table(f"CSV, {shown}, delimiter {DELIMITERS[cut]}", _text_rows(file, code, cut), size, cut)
 
 
 def _text_rows(file: Path, encoding: str, delimiter: str) -> Iterator[RawRow]:
@@ -187,7 +191,10 @@ def _sheet_rows(sheet: Any) -> Iterator[RawRow]:
 
 
 def as_text(cell: Cell) -> str:
-    """Return a cell as text without surrounding space: of a number all its digits, of a day its ISO form."""
+    """Return a cell as text without surrounding space: of a day its ISO form, of a number what a spreadsheet shows.
+
+    That is 15 digits at most: the rest is not the number, but how it lies in the memory.
+    """
     if type(cell) is str:
         return cell.strip()
     if cell is None:
@@ -195,7 +202,7 @@ def as_text(cell: Cell) -> str:
     if isinstance(cell, bool):
         return "true" if cell else "false"
     if isinstance(cell, float):
-        return str(int(cell)) if cell.is_integer() else repr(cell)
+        return str(int(cell)) if cell.is_integer() else format(cell, ".15g")
     if hasattr(cell, "isoformat"):
         return str(cell.isoformat())
     return str(cell)

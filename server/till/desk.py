@@ -63,21 +63,10 @@ class Desk:
         self.journal = TillJournal(folder, who.terminal_id)
         self.terminal_id = who.terminal_id
         patience_ms = options.patience * 1_000
-        timing = Timing(patience_ms=patience_ms, reversal_patience_ms=patience_ms)
+        self._timing = Timing(patience_ms=patience_ms, reversal_patience_ms=patience_ms)
         self._patience_ms = patience_ms
-        try:
-            self.client = BlockingClient(
-                options.host,
-                options.port,
-                who.terminal_id,
-                who.secret,
-                tls=_tls(options),
-                software=SOFTWARE,
-                timing=timing,
-                store=self.journal,
-            )
-        except OSError as error:
-            raise BadInput(f"TLS cannot be set up: {error}") from None
+        self._secret = who.secret
+        self.client = self._new_client()
 
     def __enter__(self) -> Self:
         self.journal.__enter__()
@@ -88,6 +77,21 @@ class Desk:
     ) -> None:
         self.client.close()
         self.journal.__exit__(kind, error, trace)
+
+    def _new_client(self) -> BlockingClient:
+        try:
+            return BlockingClient(
+                self.options.host,
+                self.options.port,
+                self.terminal_id,
+                self._secret,
+                tls=_tls(self.options),
+                software=SOFTWARE,
+                timing=self._timing,
+                store=self.journal,
+            )
+        except OSError as error:
+            raise BadInput(f"TLS cannot be set up: {error}") from None
 
     def profile(self) -> Profile:
         """Return what the server says about this terminal; connects if need be. Raises Unavailable."""
@@ -118,6 +122,11 @@ class Desk:
             reply = self.client.request(request)
         except Unanswered as failure:
             self._show_failure(request, failure)
+            if isinstance(failure, Rejected):
+                # A client that is not wanted stays away for good. Each command is a person's, who may have called the
+                # operator meanwhile.
+                self.client.close()
+                self.client = self._new_client()
             return None
         profile = self.client.profile
         if self.options.json:

@@ -28,7 +28,7 @@ from ledger.clock import Clock, SystemClock
 from ledger.ledger import OBSERVER, Ledger
 from ledger.operator_desk import OperatorDesk
 from ledger.registry.registry import Registry
-from server.console_url import console_url
+from server.console_url import console_url, registers_at
 from server.ledger_engines import ledger_engines
 from server.ledger_limits import ledger_limits
 from server.observation.logs import configure_logging
@@ -84,6 +84,7 @@ class AdminProcess:
             installation=self.installation,
             proofs=self.proofs,
             console_url=console_url(settings, link.listen_socket.getsockname()[1]),
+            registers_at=registers_at(settings),
         )
         self._gathering = Gathering(office)
         self._finishing = Finishing(office)

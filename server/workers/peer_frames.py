@@ -17,6 +17,8 @@ from ledger.submission import ReplyTo, Submission
 
 FRAME_BYTES_MAX = 4 * 1024 * 1024
 SUBMISSIONS_PER_FRAME_MAX = 512
+#: Answers are as long as their slips, at most a frame of a register; so many of those fit.
+REPLIES_PER_FRAME_MAX = 60
 
 ANSWERED = 0
 REPLAYED = 1

@@ -22,6 +22,7 @@ from server.workers.peer_frames import (
     ANSWERED,
     REFUSED,
     REPLAYED,
+    REPLIES_PER_FRAME_MAX,
     SUBMISSIONS_PER_FRAME_MAX,
     PeerFrameError,
     PeerFrameReader,
@@ -184,8 +185,8 @@ class _Incoming(asyncio.Protocol):
             return
         self._transport.writelines(
             [
-                framed(replies[start : start + SUBMISSIONS_PER_FRAME_MAX])
-                for start in range(0, len(replies), SUBMISSIONS_PER_FRAME_MAX)
+                framed(replies[start : start + REPLIES_PER_FRAME_MAX])
+                for start in range(0, len(replies), REPLIES_PER_FRAME_MAX)
             ]
         )
 

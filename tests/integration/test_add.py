@@ -12,8 +12,8 @@ from tests.integration.test_cli import sentence, tillwire
 NETWORK = ("add", "network", "Harvest Market", "--partner", "Harvest Foods", "--currency", "EUR")
 
 
-async def test_the_first_sale_is_a_few_commands_away(tmp_path: Path, postgres_url: str) -> None:
-    variables = {"TILLWIRE_POSTGRES_URL": postgres_url, "TILLWIRE_DATA_DIR": str(tmp_path)}
+async def test_the_first_sale_is_a_few_commands_away(tmp_path: Path, empty_postgres_url: str) -> None:
+    variables = {"TILLWIRE_POSTGRES_URL": empty_postgres_url, "TILLWIRE_DATA_DIR": str(tmp_path)}
 
     def done(*words: str) -> Any:
         finished = tillwire(*words, "--json", **variables)
@@ -32,7 +32,7 @@ async def test_the_first_sale_is_a_few_commands_away(tmp_path: Path, postgres_ur
     made = done("add", "terminal", "mill-1", "--store", str(store), "--may", "balance,sale")
     assert len(made["secret"]) >= 32
     assert "the terminal code 'mill-1' is taken" in said("add", "terminal", "mill-1", "--store", str(store))
-    connection = await asyncpg.connect(postgres_url)
+    connection = await asyncpg.connect(empty_postgres_url)
     try:
         (version,) = await connection.fetch("SELECT *, rules ->> 'earn_rate_bp' AS rate FROM rules_version")
         (rules,) = await connection.fetch("SELECT * FROM rules")

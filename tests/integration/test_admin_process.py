@@ -78,7 +78,7 @@ class Site(Server):
                 return (
                     await tokens.add(
                         transaction, name="test", permissions=[str(p) for p in permissions], partner_id=None,
-                        created_by="system", now_ms=now_ms, expires_ms=now_ms + 3_600_000,
+                        created_by="system", person="system", now_ms=now_ms, expires_ms=now_ms + 3_600_000,
                     )
                 )[1]  # fmt: skip
         finally:
@@ -352,13 +352,13 @@ async def test_health_is_told_before_any_engine_is_there(tmp_path: Path) -> None
 
 
 async def test_a_database_without_tables_does_not_keep_health_from_being_told(
-    postgres_url: str, valkey_url: str, tmp_path: Path
+    empty_postgres_url: str, valkey_url: str, tmp_path: Path
 ) -> None:
-    async with site_on(postgres_url, valkey_url, tmp_path) as site:
+    async with site_on(empty_postgres_url, valkey_url, tmp_path) as site:
         async with httpx.AsyncClient(base_url=site.base, timeout=30, trust_env=False) as client:
             assert (await client.get("/health/live")).status_code == 200
             await until(lambda: site.admin["state"] == "ready")
-            await set_up(postgres_url)
+            await set_up(empty_postgres_url)
             await site.until_ready()
             await until(lambda: site.admin["down"] == [])
         assert site.admin["restarts"] == 0

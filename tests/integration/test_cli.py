@@ -93,11 +93,11 @@ def test_keys_are_made_once(tmp_path: Path) -> None:
     assert len(json.loads(shown.stdout)["fingerprint"]) == 16
 
 
-def test_migrate_twice(postgres_url: str) -> None:
-    first = tillwire("migrate", "--json", TILLWIRE_POSTGRES_URL=postgres_url)
+def test_migrate_twice(empty_postgres_url: str) -> None:
+    first = tillwire("migrate", "--json", TILLWIRE_POSTGRES_URL=empty_postgres_url)
     assert json.loads(first.stdout)["applied"]
-    assert json.loads(tillwire("migrate", "--json", TILLWIRE_POSTGRES_URL=postgres_url).stdout) == {"applied": []}
-    assert tillwire("migrate", TILLWIRE_POSTGRES_URL=postgres_url).stdout == "nothing to do\n"
+    assert json.loads(tillwire("migrate", "--json", TILLWIRE_POSTGRES_URL=empty_postgres_url).stdout) == {"applied": []}
+    assert tillwire("migrate", TILLWIRE_POSTGRES_URL=empty_postgres_url).stdout == "nothing to do\n"
 
 
 def test_a_stranger_on_the_admin_port_is_not_taken_for_tillwire() -> None:
@@ -163,7 +163,7 @@ def test_up_serves_stops_and_comes_up_again_after_kill_9(own_folder: Path) -> No
             for word in (
                 "registers",
                 "console",
-                "admin create-owner",
+                "/invitation/twi_",
                 "PostgreSQL",
                 "Valkey",
                 "MQTT",

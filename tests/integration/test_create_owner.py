@@ -9,7 +9,8 @@ import sys
 import asyncpg
 import pytest
 
-from ledger.journal import migrate
+from server.first_owner import link_for_newcomer
+from server.settings import Settings
 
 
 def run(postgres_url: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -24,35 +25,43 @@ async def execute(postgres_url: str, statement: str) -> None:
     await connection.close()
 
 
-@pytest.fixture
-def migrated_url(postgres_url: str) -> str:
-    asyncio.run(migrate.run(postgres_url))
-    return postgres_url
-
-
-def test_it_prints_a_link_until_an_owner_can_sign_in(migrated_url: str) -> None:
+def test_it_prints_a_link_until_an_owner_can_sign_in(postgres_url: str) -> None:
     anna = ("--email", "anna@example.com", "--name", "Anna")
-    first, again = run(migrated_url, *anna), run(migrated_url, *anna, "--json")
+    first, again = run(postgres_url, *anna), run(postgres_url, *anna, "--json")
     assert first.stdout.startswith("https://t.example.com/invitation/twi_"), first.stderr
     assert json.loads(again.stdout)["link"] not in first.stdout
-    asyncio.run(execute(migrated_url, "UPDATE office.console_user SET password_hash = 'x'"))
-    refused = run(migrated_url, *anna)
+    asyncio.run(execute(postgres_url, "UPDATE office.console_user SET password_hash = 'x'"))
+    refused = run(postgres_url, *anna)
     assert (refused.returncode != 0, refused.stdout) == (True, "")
     assert "--another" in refused.stderr
-    assert run(migrated_url, "--email", "b@example.com", "--name", "Boris", "--another").returncode == 0
+    assert run(postgres_url, "--email", "b@example.com", "--name", "Boris", "--another").returncode == 0
 
 
-def test_it_makes_no_owner_of_somebody_else(migrated_url: str) -> None:
+def test_it_makes_no_owner_of_somebody_else(postgres_url: str) -> None:
     statement = (
         "INSERT INTO office.console_user (email, name, role, created_ms) VALUES ('e@example.com', 'Eva', 'auditor', 0)"
     )
-    asyncio.run(execute(migrated_url, statement))
-    refused = run(migrated_url, "--email", "E@example.com", "--name", "Eva", "--another")
+    asyncio.run(execute(postgres_url, statement))
+    refused = run(postgres_url, "--email", "E@example.com", "--name", "Eva", "--another")
     assert (refused.returncode != 0, refused.stdout) == (True, "")
     assert "no owner" in refused.stderr
 
 
 @pytest.mark.parametrize("wrong", [("--email", "anna", "--name", "A"), ("--email", "a@b.c", "--name", " ")])
-def test_nonsense_is_one_sentence(migrated_url: str, wrong: tuple[str, ...]) -> None:
-    refused = run(migrated_url, *wrong)
+def test_nonsense_is_one_sentence(postgres_url: str, wrong: tuple[str, ...]) -> None:
+    refused = run(postgres_url, *wrong)
     assert (refused.returncode != 0, len(refused.stderr.strip().splitlines())) == (True, 1)
+
+
+def test_whoever_starts_a_new_installation_gets_in_until_somebody_else_is_invited(postgres_url: str) -> None:
+    settings = Settings.model_validate({"postgres_url": postgres_url})
+    first, again = asyncio.run(link_for_newcomer(settings)), asyncio.run(link_for_newcomer(settings))
+    assert first is not None
+    assert again is not None
+    assert first.startswith("/invitation/twi_")
+    assert again != first, "the one before works no longer"
+    asyncio.run(execute(postgres_url, "UPDATE office.console_user SET password_hash = 'x'"))
+    assert asyncio.run(link_for_newcomer(settings)) is None
+    asyncio.run(execute(postgres_url, "UPDATE office.console_user SET password_hash = NULL"))
+    assert run(postgres_url, "--email", "anna@example.com", "--name", "Anna").returncode == 0
+    assert asyncio.run(link_for_newcomer(settings)) is None

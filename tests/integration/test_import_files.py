@@ -150,7 +150,7 @@ def test_bad_rows_are_told_with_line_column_and_reason_and_stand_aside_as_they_w
     assert report.reject_file is not None
     file = Path(report.reject_file)
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    with file.open(newline="") as stream:
+    with file.open(newline="", encoding="utf-8-sig") as stream:
         aside = sorted(csv.reader(stream), key=lambda row: row[5] != "reject_line" and int(row[5]))
     assert aside[0] == [*header, "reject_line", "reject_column", "reject_reason"]
     assert [tuple(row[:5]) for row in aside[1:]] == [

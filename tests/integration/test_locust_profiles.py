@@ -39,7 +39,21 @@ OPERATIONS = {
     # The accounts of the test are few, so that some are spent.
     "HOLD declined INSUFFICIENT", "REDEEM declined INSUFFICIENT", "SALE declined INSUFFICIENT",
 }  # fmt: skip
-HTTP = {"GET /health/live", "GET /health/ready", "GET /metrics"}
+MONITOR = {"GET /health/live", "GET /health/ready", "GET /metrics"}
+DESK = {
+    "POST /v1/cards/find", "GET /v1/accounts/{account_id}", "GET /v1/accounts/{account_id}/entries",
+    "GET /v1/requests/{request_id}", "POST /v1/accounts/{account_id}/adjustments",
+    "POST /v1/accounts/{account_id}/adjustments repeated",
+}  # fmt: skip
+DASHBOARD = {"GET /v1/figures/now", "GET /v1/operations/live", "GET /v1/figures"}
+SIGNED_IN = {"POST /v1/cards/find", "POST /v1/members", "POST /v1/member-tokens"}
+APP = {*SIGNED_IN, "POST /v1/members conflict", "GET /v1/me", "GET /v1/me/balance", "GET /v1/me/entries"}
+#: Whom a profile is sure to have shown in some seconds, and whom it may have.
+OPERATORS = {
+    "opening_minute": (DASHBOARD | {"POST /v1/cards/find"}, DESK | DASHBOARD),
+    "quiet_day": (MONITOR | DASHBOARD | {"POST /v1/cards/find"}, MONITOR | DESK | DASHBOARD | APP),
+    "saturday_noon": (MONITOR | DASHBOARD | SIGNED_IN | {"GET /v1/me/balance"}, MONITOR | DESK | DASHBOARD | APP),
+}
 
 
 @dataclass
@@ -112,10 +126,11 @@ def site(engines_folder: Path) -> Iterator[Installation]:
 @pytest.fixture(scope="module")
 def runs(site: Installation) -> Iterator[dict[str, Run]]:
     """All profiles, run to their end, and one of them by two workers and a master."""
+    admin_token = site.add_token("locust", play.PERMISSIONS)
     with ExitStack() as stack:
         found = {}
         for position, profile in enumerate(SMALL):
-            found[profile] = start(site, profile, position * TERMINALS_EACH)
+            found[profile] = start(site, profile, position * TERMINALS_EACH, admin_token=admin_token)
             stack.callback(found[profile].process.kill)
         for run in found.values():
             run.wait()
@@ -151,14 +166,27 @@ def test_no_failures_and_a_report(runs: dict[str, Run], profile: str) -> None:
 def test_saturday_noon_has_the_whole_mix(runs: dict[str, Run]) -> None:
     run = runs["saturday_noon"]
     assert {"CONNECT", "BALANCE", "SALE", "HOLD", "CAPTURE"} <= run.names("tillwire") <= OPERATIONS
-    assert run.names("http") == HTTP
     assert run.counts["tillwire", "CONNECT"] == (45, 0)
 
 
 def test_a_quiet_day_has_registers_and_a_monitor(runs: dict[str, Run]) -> None:
     run = runs["quiet_day"]
     assert {"CONNECT", "BALANCE"} <= run.names("tillwire") <= OPERATIONS
-    assert run.names("http") == HTTP
+
+
+@pytest.mark.parametrize("profile", sorted(SMALL))
+def test_operators_and_members_are_beside_the_registers_of_some_profiles(runs: dict[str, Run], profile: str) -> None:
+    surely, at_most = OPERATORS.get(profile, (set(), set()))
+    assert surely <= runs[profile].names("http") <= at_most, runs[profile].log
+
+
+def test_an_adjustment_asked_for_twice_is_answered_twice_alike(runs: dict[str, Run]) -> None:
+    """OtherAnswer would be among the failures, of which there are none."""
+    route = "POST /v1/accounts/{account_id}/adjustments"
+    for run in runs.values():
+        once, twice = (run.counts.get(("http", name), (0, 0)) for name in (route, f"{route} repeated"))
+        # The test may have ended between the two, at each of the desks.
+        assert once[0] - 3 <= twice[0] <= once[0]
 
 
 def test_in_the_opening_minute_every_register_signs_on_once_and_asks(runs: dict[str, Run]) -> None:
@@ -228,6 +256,7 @@ def test_a_server_that_is_killed_midway_is_counted_as_failures(site: Installatio
     assert runs
     site.stop_server()
     site.start_server(tls=True)
+    # Without a token, so without operators.
     run = start(site, "saturday_noon", 0, "--stop-timeout", "1", name="killed", tls_ca=site.tls_ca, seconds=5)
     try:
         while run.process.poll() is None and answered(site) < HEARD_BEFORE_THE_KILL:
@@ -239,8 +268,9 @@ def test_a_server_that_is_killed_midway_is_counted_as_failures(site: Installatio
     failures = run.failures
     assert run.process.returncode == 1
     assert failures["CONNECT again", "NotReached"] > 0, run.log
-    assert {name for name, _ in failures} - HTTP <= {*OPERATIONS, "CONNECT again"}
-    assert {error for name, error in failures if name not in HTTP} <= {
+    assert run.names("http") <= MONITOR
+    assert {name for name, _ in failures} - MONITOR <= {*OPERATIONS, "CONNECT again"}
+    assert {error for name, error in failures if name not in MONITOR} <= {
         "ConnectionLost",
         "NotReached",
         "HandshakeFailed",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from protocol.codes import Outcome
 from tests.conftest import SMALL
-from tests.measurements import engine_statistics, hot_card, moving_in, recovery
+from tests.measurements import engine_statistics, hot_card, moving_in, operators_beside, recovery
 from tests.measurements.allocation_counter import AllocationCounter
 from tests.measurements.hot_card import POINT
 from tests.measurements.lean_register import Tally
@@ -24,6 +24,15 @@ async def test_one_card_in_many_hands_is_spent_to_the_last_point(own_folder: Pat
         await asyncio.to_thread(premises.stop)
     assert found.faults == []
     assert (found.approvals, found.declines) == (150, 250)
+
+
+def test_registers_are_measured_alone_and_beside_operators(own_folder: Path) -> None:
+    plan = operators_beside.Plan(registers=4, operators=3, seconds=0.5, accounts=2_000, begin_s=1.0)
+    rows = operators_beside.medians(operators_beside.compare(own_folder, plan, rounds=1))
+    alone, beside, tireless = rows
+    assert all(row["redeems_per_s"] > 0 and row["errors"] == row["operators_failed"] == 0 for row in rows), rows
+    assert alone["operators_per_s"] == 0, rows
+    assert min(beside["operators_per_s"], tireless["operators_per_s"]) > 0, rows
 
 
 def test_what_the_journal_does_not_bear_out_is_told() -> None:

@@ -39,43 +39,45 @@ OF_THE_RELEASE_BEFORE = (
 )
 
 
-async def test_parallel_starters_migrate_once(postgres_url: str) -> None:
-    applied = await asyncio.gather(*(migrate.run(postgres_url) for _ in range(5)))
+async def test_parallel_starters_migrate_once(empty_postgres_url: str) -> None:
+    applied = await asyncio.gather(*(migrate.run(empty_postgres_url) for _ in range(5)))
     names = [migration.name for migration in migrate.available()]
     assert sorted(map(len, applied)) == [0, 0, 0, 0, len(names)]
-    assert await migrate.run(postgres_url) == []
+    assert await migrate.run(empty_postgres_url) == []
 
 
 async def test_a_migration_changed_after_it_was_applied_is_refused(
-    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+    empty_postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await migrate.run(postgres_url)
+    await migrate.run(empty_postgres_url)
     changed = [replace(each, sql=each.sql + "\n-- changed") for each in migrate.available()]
     monkeypatch.setattr(migrate, "available", lambda: changed)
     with pytest.raises(MigrationError, match="was changed after"):
-        await migrate.run(postgres_url)
+        await migrate.run(empty_postgres_url)
 
 
-async def test_a_database_of_a_later_release_is_refused(postgres_url: str) -> None:
-    await migrate.run(postgres_url)
-    connection = await asyncpg.connect(postgres_url)
+async def test_a_database_of_a_later_release_is_refused(empty_postgres_url: str) -> None:
+    await migrate.run(empty_postgres_url)
+    connection = await asyncpg.connect(empty_postgres_url)
     await connection.execute("INSERT INTO migration (number, name, checksum) VALUES (9000, '9000_later.sql', 'x')")
     await connection.close()
     with pytest.raises(MigrationError, match="migration 9000"):
-        await migrate.run(postgres_url)
+        await migrate.run(empty_postgres_url)
 
 
-async def test_a_migration_that_fails_leaves_nothing_behind(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_migration_that_fails_leaves_nothing_behind(
+    empty_postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     known = migrate.available()
     broken = Migration(8000, "8000_broken.sql", "CREATE TABLE half (x int); SELECT 1 / 0;")
     with monkeypatch.context() as patched:
         patched.setattr(migrate, "available", lambda: [*known, broken])
         with pytest.raises(asyncpg.DivisionByZeroError):
-            await migrate.run(postgres_url)
-    connection = await asyncpg.connect(postgres_url)
+            await migrate.run(empty_postgres_url)
+    connection = await asyncpg.connect(empty_postgres_url)
     assert await connection.fetchval("SELECT to_regclass('half')") is None
     await connection.close()
-    assert await migrate.run(postgres_url) == []
+    assert await migrate.run(empty_postgres_url) == []
 
 
 async def test_a_database_of_the_release_before_is_taken_over_with_what_is_in_it(
@@ -187,6 +189,5 @@ async def test_the_number_of_partitions_stays_while_a_worker_runs(postgres_url: 
 
 
 async def test_parallel_starters_agree_on_the_number_of_partitions(postgres_url: str) -> None:
-    await migrate.run(postgres_url)
     changed = await asyncio.gather(*(ensure_partitions(Postgres(postgres_url), 4) for _ in range(5)))
     assert sorted(changed) == [False] * 4 + [True]

@@ -21,7 +21,6 @@ TERMINALS = 3
 def installation(folder: Path, postgres_url: str) -> dict[str, str]:
     variables = {"TILLWIRE_POSTGRES_URL": postgres_url, "TILLWIRE_DATA_DIR": str(folder)}
     assert tillwire("secrets", "create", **variables).returncode == 0
-    assert tillwire("migrate", **variables).returncode == 0
     return variables
 
 

@@ -1,6 +1,7 @@
 import csv
 import io
 import os
+from contextlib import AsyncExitStack
 from typing import Any
 
 import httpx
@@ -12,7 +13,10 @@ from admin_api.security.actor import Actor
 from admin_api.security.permissions import Permission
 from ledger.operations import Operation
 from ledger.programme import EPOCH
+from ledger.registry import adjustments as rows_of_adjustments
+from ledger.registry.registry import Conflict
 from tests.rigs.office_rig import EVERYTHING, OfficeRig
+from tests.rigs.people import signed_in
 from tests.rigs.till import Till
 
 ANNA = Actor("user:1", "Anna", EVERYTHING)
@@ -254,3 +258,37 @@ async def test_partners_people_and_members_see_no_account(rig: OfficeRig) -> Non
         ):
             answer = await client.request(method, path, json=body, headers=rig.key())
             assert answer.status_code == 403, (method, path)
+
+
+async def test_nobody_is_two_persons_by_making_tokens(rig: OfficeRig) -> None:
+    """Whoever asks, in person, by a token or by a token's token, cannot approve in any of these ways."""
+    account = rig.cards[0].account
+    allowed = ["tokens:write", "accounts:write", "accounts:read", "adjustments:approve"]
+    async with AsyncExitStack() as stack:
+        _, anna = await stack.enter_async_context(signed_in(rig))
+        boris = await stack.enter_async_context(rig.client())
+        hers = [anna]
+        for name in ("token", "token's token", "its token"):
+            asked = {"name": name, "permissions": allowed, "days": 1}
+            made = await posted(hers[-1], "/v1/tokens", asked, 201)
+            client = await stack.enter_async_context(rig.anonymous())
+            client.headers["authorization"] = f"Bearer {made['token']}"
+            hers.append(client)
+        for count, asker in enumerate(hers, start=1):
+            asked = {"points": 100_001, "reason": "a lost parcel"}
+            waiting = await posted(asker, f"/v1/accounts/{account}/adjustments", asked, 202)
+            for approver in hers:
+                refused = await posted(approver, f"/v1/adjustments/{waiting['adjustment_id']}/approve", status=403)
+                assert "second person" in refused["detail"]
+            assert await balance(rig, account) == 100_001 * (count - 1)
+            done = await posted(boris, f"/v1/adjustments/{waiting['adjustment_id']}/approve")
+            assert done["state"] == "done"
+
+
+async def test_postgresql_itself_refuses_an_approval_by_who_asked(rig: OfficeRig) -> None:
+    waiting = await adjustments.adjust(rig.office, ANNA, rig.cards[0].account, BIG, b"p" * 16)
+    with pytest.raises(Conflict):
+        async with rig.registry.writing() as transaction:
+            await rows_of_adjustments.decide(
+                transaction, waiting.adjustment_id, "approved", actor="token:9", person=ANNA.person, now_ms=1
+            )

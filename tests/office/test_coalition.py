@@ -111,7 +111,7 @@ async def test_bad_rules_are_named_where_they_stand_in_the_request(rig: OfficeRi
     network = {"name": "N", "currency": "EUR", "rules": {"earn_rate_bp": -1, "slip": ["fine", "{nonsense}"]}}
     async with rig.client() as client:
         answer = await client.post("/v1/partners/onboard", json={**ONBOARDING, "network": network}, headers=rig.key())
-    assert [f["field"] for f in answer.json()["fields"]] == ["network.rules.earn_rate_bp", "network.rules.slip.1"]
+    assert [f["where"] for f in answer.json()["fields"]] == ["network.rules.earn_rate_bp", "network.rules.slip.1"]
 
 
 async def test_the_coalition_grows_piece_by_piece(rig: OfficeRig) -> None:

@@ -6,9 +6,10 @@ import httpx
 import pytest
 import structlog
 
-from admin_api import member_changes
+from admin_api import cards, member_changes
 from admin_api.member_changes import erase
 from admin_api.security.actor import Actor
+from ledger.journal.enrolment import Enrolled
 from ledger.operations import Operation
 from tests.rigs.office_rig import EVERYTHING, OfficeRig
 from tests.rigs.planted import every_text
@@ -46,20 +47,25 @@ async def statuses(client: httpx.AsyncClient, account: int) -> dict[str, tuple[s
     return {card["kind"]: (card["status"], card["masked"]) for card in items}
 
 
+async def phones(client: httpx.AsyncClient, account: int) -> list[tuple[str, str]]:
+    """Return status and last digits of the phone numbers that are cards of the account."""
+    items = (await client.get(f"/v1/accounts/{account}/cards")).json()["items"]
+    return [(card["status"], card["masked"][-2:]) for card in items if card["kind"] == "phone"]
+
+
 async def test_a_phone_works_as_a_card_and_a_changed_one_takes_its_place(rig: OfficeRig) -> None:
     async with rig.client() as client:
         account = await registered(client)
-        assert (await statuses(client, account))["phone"] == ("active", "************89")
+        assert await phones(client, account) == [("active", "89")]
         changed = await client.patch(f"/v1/members/{account}", json={"version": 1, "phone": "+4915187654321"})
         assert changed.json() == {"account_id": account, "version": 2, "phone_card": "replaced"}
-        cards = (await client.get(f"/v1/accounts/{account}/cards")).json()["items"]
-        assert [(c["status"], c["masked"][-2:]) for c in cards if c["kind"] == "phone"] == [
-            ("replaced", "89"), ("active", "21"),
-        ]  # fmt: skip
+        assert await phones(client, account) == [("active", "21")]
         back = await client.patch(f"/v1/members/{account}", json={"version": 2, "phone": PERSON["phone"]})
-        assert (back.json()["version"], back.json()["phone_card"]) == (3, "blocked")
+        assert (back.json()["version"], back.json()["phone_card"]) == (3, "replaced")
+        assert await phones(client, account) == [("active", "89")]
         gone = await client.patch(f"/v1/members/{account}", json={"version": 3, "phone": None})
-        assert (gone.json()["version"], gone.json()["phone_card"]) == (4, None)
+        assert (gone.json()["version"], gone.json()["phone_card"]) == (4, "unlinked")
+        assert await phones(client, account) == []
         await posted(client, f"/v1/members/{account}/phone-card", status=422)
 
 
@@ -67,7 +73,7 @@ async def test_a_phone_that_was_taken_away_works_again_when_it_is_linked_again(r
     async with rig.client() as client:
         account = await registered(client)
         taken = await client.patch(f"/v1/members/{account}", json={"version": 1, "phone": None})
-        assert taken.json()["phone_card"] == "blocked"
+        assert taken.json()["phone_card"] == "unlinked"
         given = await client.patch(f"/v1/members/{account}", json={"version": 2, "phone": PERSON["phone"]})
         assert given.json()["phone_card"] is None
         await posted(client, f"/v1/members/{account}/phone-card")
@@ -77,22 +83,98 @@ async def test_a_phone_that_was_taken_away_works_again_when_it_is_linked_again(r
         assert refused["outcome"] == "CARD_IN_USE"
 
 
+async def test_a_number_that_somebody_else_has_by_now_is_data_and_no_card(rig: OfficeRig) -> None:
+    async with rig.client() as client:
+        account = await registered(client)
+        other = {"personal": {**PERSON, "phone": "+4915187654321"}, "phone_as_card": True}
+        theirs = (await posted(client, "/v1/members", other, 201))["account_id"]
+        changed = await client.patch(f"/v1/members/{account}", json={"version": 1, "phone": "+4915187654321"})
+        assert (changed.json()["version"], changed.json()["phone_card"]) == (2, "unlinked")
+        assert (await phones(client, account), await phones(client, theirs)) == ([], [("active", "21")])
+
+
+async def test_a_number_that_was_handed_on_is_another_members_and_the_past_stays_the_first_ones(
+    rig: OfficeRig,
+) -> None:
+    till = Till(rig)
+    async with rig.client() as client:
+        account = await registered(client)
+        await rig.office.desk.adjust(b"a" * 16, account, 1_000, 0, "goodwill")
+        phone = Enrolled(account, cards.card_of(rig.office, "phone", str(PERSON["phone"])))
+        redeem = await till.ask(Operation.REDEEM, phone, points=300, amount=1_000)
+        await client.patch(f"/v1/members/{account}", json={"version": 1, "phone": "+4915187654321"})
+        other = {"personal": {"given_name": "Boris", "phone": PERSON["phone"]}, "phone_as_card": True}
+        made = await posted(client, "/v1/members", other, 201)
+        assert (made["not_linked"], made["account_id"] != account) == ([], True)
+        assert await phones(client, made["account_id"]) == [("active", "89")]
+        # The till has not heard the first answer, and asks again.
+        await till.ask(Operation.REDEEM, phone, points=300, amount=1_000, request_id=redeem)
+        balances = [
+            (await client.get(f"/v1/accounts/{number}")).json()["balance"]["available"]
+            for number in (account, made["account_id"])
+        ]
+        assert balances == [700, 0]
+
+
+async def test_a_member_who_was_forgotten_comes_back_with_the_same_number(rig: OfficeRig) -> None:
+    async with rig.client() as client:
+        account = await registered(client)
+        await posted(client, f"/v1/members/{account}/erase")
+        asked = {"personal": PERSON, "phone_as_card": True}
+        made = await posted(client, "/v1/members", asked, 201)
+        assert (made["not_linked"], made["account_id"] != account) == ([], True)
+        assert await phones(client, made["account_id"]) == [("active", "89")]
+        assert await phones(client, account) == []
+
+
+async def test_an_operator_takes_a_card_from_its_account(rig: OfficeRig) -> None:
+    async with rig.client() as client:
+        account = await registered(client)
+        items = (await client.get(f"/v1/accounts/{account}/cards")).json()["items"]
+        ref = next(card["card"] for card in items if card["kind"] == "phone")
+        key = rig.key()
+        for _ in range(2):
+            answer = await client.post(f"/v1/cards/{ref}/unlink", headers=key)
+            assert (answer.status_code, answer.json()) == (200, {"done": True})
+        assert (await client.get(f"/v1/cards/{ref}")).status_code == 404
+        await posted(client, f"/v1/cards/{ref}/unlink", status=404)
+        entries = (await client.get(f"/v1/accounts/{account}/entries?operation=unlink")).json()["items"]
+        assert [(e["operation"], e["cards"]) for e in entries] == [
+            ("unlink", [{"card": ref, "masked": None, "status": "gone"}])
+        ]
+        assert entries[0]["by"]["action"] == "card.unlink"
+
+
+async def test_an_unlinking_that_died_behind_the_ledger_is_repeated(rig: OfficeRig) -> None:
+    async with rig.client() as client:
+        account = await registered(client)
+        items = (await client.get(f"/v1/accounts/{account}/cards")).json()["items"]
+        ref = next(card["card"] for card in items if card["kind"] == "phone")
+        for _ in range(2):
+            await cards.unlink(rig.office, ANNA, ref, b"u" * 16)
+        other = (await posted(client, "/v1/members", {"personal": PERSON, "phone_as_card": True}, 201))["account_id"]
+        await cards.unlink(rig.office, ANNA, ref, b"u" * 16)
+        assert await phones(client, other) == [("active", "89")]
+
+
+@pytest.mark.parametrize("point", ["link", "_unlink_phone", "_write"])
 async def test_a_change_of_phone_that_died_half_way_is_repeated(
-    rig: OfficeRig, monkeypatch: pytest.MonkeyPatch
+    rig: OfficeRig, monkeypatch: pytest.MonkeyPatch, point: str
 ) -> None:
     asked = {"version": 1, "phone": "+4915187654321"}
     async with rig.client() as client:
         account = await registered(client)
         with monkeypatch.context() as patch:
-            patch.setattr(member_changes, "_write", died)
+            patch.setattr(member_changes, point, died)
             with pytest.raises(RuntimeError):
                 await member_changes.change(
                     rig.office, ANNA, account, member_changes.MemberChange.model_validate(asked)
                 )
+        left = {"link": ["89"], "_unlink_phone": ["89", "21"], "_write": ["21"]}[point]
+        assert await phones(client, account) == [("active", digits) for digits in left]
         changed = await client.patch(f"/v1/members/{account}", json=asked)
         assert changed.status_code == 200, changed.text
-        cards = (await client.get(f"/v1/accounts/{account}/cards")).json()["items"]
-        assert [c["status"] for c in cards if c["kind"] == "phone"] == ["replaced", "active"]
+        assert await phones(client, account) == [("active", "21")]
 
 
 def died(*_args: object, **_more: object) -> None:
@@ -106,9 +188,9 @@ async def test_an_erased_member_leaves_account_and_journal_and_nothing_else(rig:
         await rig.office.desk.adjust(b"a" * 16, account, 1_000, 0, "goodwill")
         await posted(client, f"/v1/members/{account}/erase")
         await posted(client, f"/v1/members/{account}/erase")
-        cards = await statuses(client, account)
-        assert cards["phone"] == ("blocked", "***")
-        assert cards["pan"][0] == "active"
+        left = await statuses(client, account)
+        assert "phone" not in left
+        assert left["pan"][0] == "active"
         view = (await client.get(f"/v1/members/{account}?changes=true")).json()
         assert view["member"]["given_name"] is None
         assert view["member"]["erased_ms"] is not None
@@ -125,17 +207,17 @@ async def test_an_erased_member_leaves_account_and_journal_and_nothing_else(rig:
     assert tuple(row) == (None, None)
 
 
-@pytest.mark.parametrize("point", ["_block_phone", "erase"])
+@pytest.mark.parametrize("point", ["_unlink_phone", "erase"])
 async def test_an_erasing_that_died_is_repeated(rig: OfficeRig, monkeypatch: pytest.MonkeyPatch, point: str) -> None:
     async with rig.client() as client:
         account = await registered(client)
         with monkeypatch.context() as patch:
-            patch.setattr(member_changes if point == "_block_phone" else member_changes.members, point, died)
+            patch.setattr(member_changes if point == "_unlink_phone" else member_changes.members, point, died)
             with pytest.raises(RuntimeError):
                 await erase(rig.office, ANNA, account, b"e" * 16)
         assert (await client.get(f"/v1/members/{account}")).json()["member"]["given_name"] == "Annabella"
         await erase(rig.office, ANNA, account, b"e" * 16)
-        assert (await statuses(client, account))["phone"] == ("blocked", "***")
+        assert await phones(client, account) == []
         assert (await client.get(f"/v1/members/{account}")).json()["member"]["given_name"] is None
 
 

@@ -8,6 +8,8 @@ from ledger.operations import Operation as Op
 
 MAX = 2**53 - 1
 NEVER = 10**9
+#: What an entry says of a card that leads to the account no more.
+GONE = 4
 Id = Any  # 16 bytes, or False where there is none
 Lot = tuple[int, int]
 Moves = dict[Lot, tuple[int, int]]
@@ -141,10 +143,12 @@ class Journal:
                 cards = {}
                 continue
             for token, status in zip(row.tokens[::2], row.tokens[1::2], strict=True):
-                if row.op == Op.MERGE_IN:
+                if row.op == Op.MERGE_IN or (row.op in {Op.LINK, Op.REPLACE} and status == 1):
                     # It comes behind the others, also if it was here once.
                     cards.pop(token, None)
                 cards[token] = status
+                if status == GONE:
+                    del cards[token]
         return cards
 
     def find(self, request_id: Id) -> Row | None:

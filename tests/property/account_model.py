@@ -345,7 +345,7 @@ class AccountModel(Journal):
         ask = draft.ask
         cards = self.cards()
         reasons = {0: [Out.CARD_INACTIVE], 3: [Out.CARD_REPLACED]}.get(cards.get(ask.token, 1), [])
-        if ask.new_token_state == 2 or ask.new_token in cards:
+        if ask.new_token_state == 2 or cards.get(ask.new_token):
             reasons = [*reasons, Out.CARD_IN_USE]
         draft.append(tokens=(ask.token, 3, ask.new_token, 1))
         return reasons

@@ -12,6 +12,8 @@ from tests.property.account_model import CARD_DECLINE, RING, AccountModel
 
 STATUS_BY = {Op.BLOCK_ACCOUNT: 1, Op.UNBLOCK_ACCOUNT: 0, Op.MERGE_OUT: 2}
 MERGES: set[int] = {Op.MERGE_OUT, Op.MERGE_IN}
+#: What a card may ask for that led to the account once: about what was asked then.
+BY_FORMER_CARDS: set[int] = {Op.CAPTURE, Op.RELEASE, Op.REFUND, Op.REVERSE}
 NOT_WHEN_CLOSED: set[int] = {Op.ADJUST, Op.LINK, Op.BLOCK_ACCOUNT, Op.UNBLOCK_ACCOUNT}
 
 
@@ -67,8 +69,12 @@ class OperatorsModel(AccountModel):
         reasons = [] if ask.permitted else [Out.NOT_PERMITTED]
         if (ask.op in NOT_WHEN_CLOSED and self.status == 2) or (ask.op in MERGES and self.status):
             reasons.append(Out.ACCOUNT_BLOCKED)
-        if ask.op in NOT_WHEN_CLOSED | MERGES or (ask.op == Op.RELEASE and not ask.token):
+        if ask.op in NOT_WHEN_CLOSED | MERGES | {Op.UNLINK}:
             return reasons
+        if not ask.token:
+            reasons += [Out.UNKNOWN_CARD] if self.status == 2 else []
+            reasons += [] if ask.currency_ok else [Out.WRONG_CURRENCY]
+            return reasons + ([] if ask.time_ok else [Out.BAD_SALE_TIME])
         reasons = super().gate_reasons(ask)
         if ask.op == Op.UNBLOCK and ask.token in self.cards() and self.status:
             reasons.append(Out.ACCOUNT_BLOCKED)
@@ -87,7 +93,13 @@ class OperatorsModel(AccountModel):
     def on_link(self, draft: Draft) -> list[Out]:
         ask = draft.ask
         draft.append(tokens=(ask.new_token, 1))
-        return [Out.CARD_IN_USE] if ask.new_token_state == 2 or ask.new_token in self.cards() else []
+        # One that was issued here and is not in use has moved on, and was taken from whoever got it.
+        return [Out.CARD_IN_USE] if ask.new_token_state == 2 or self.cards().get(ask.new_token) else []
+
+    def on_unlink(self, draft: Draft) -> list[Out]:
+        ask = draft.ask
+        draft.append(tokens=(ask.target, 4))
+        return [Out.UNKNOWN_CARD] if ask.new_token_state == 2 or ask.target not in self.cards() else []
 
     def on_block_account(self, draft: Draft) -> list[Out]:
         draft.append()

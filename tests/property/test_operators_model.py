@@ -15,7 +15,7 @@ from ledger.states import first_state
 from tests.property.account_draft import Draft
 from tests.property.account_journal import Ask, Id, Terms, Verdict
 from tests.property.account_model import AccountModel
-from tests.property.operators_model import Given, Known, OperatorsModel
+from tests.property.operators_model import BY_FORMER_CARDS, Given, Known, OperatorsModel
 from tests.property.test_decision_model import (
     CARD,
     CARDS,
@@ -61,6 +61,8 @@ class OperatorsMachine(DecisionMachine):
 
     def ask(self, op: Op, data: st.DataObject, **values: Any) -> Ask:
         """Let registers show a card that leads to the account, whichever that is."""
+        if "token" not in values and op in BY_FORMER_CARDS and data.draw(st.integers(0, 9), label="former") == 0:
+            values["token"] = False
         if "token" not in values and CARD not in self.model.cards():
             values["token"] = data.draw(st.sampled_from([*sorted(self.model.cards()), UNKNOWN]), label="card")
         return super().ask(op, data, **values)
@@ -91,6 +93,14 @@ class OperatorsMachine(DecisionMachine):
         cards = sorted(self.model.cards())
         new = data.draw(st.sampled_from(cards)) if data.draw(st.booleans()) else b"L" * 12 + self.new_id()[12:]
         self.operator(Op.LINK, data, new_token=new, new_token_state=data.draw(st.sampled_from([0, 0, 1, 2])))
+
+    @precondition(lambda self: len(self.model.cards()) > 1)
+    @rule(data=st.data())
+    def unlink(self, data: st.DataObject) -> None:
+        card = data.draw(st.sampled_from([*sorted(self.model.cards()), UNKNOWN]), label="card")
+        self.operator(Op.UNLINK, data, target=card, new_token_state=data.draw(st.sampled_from([0, 0, 0, 2])))
+        if data.draw(st.booleans(), label="and back"):
+            self.operator(Op.LINK, data, new_token=card, new_token_state=0)
 
     @rule(data=st.data())
     def release_by_an_operator(self, data: st.DataObject) -> None:
@@ -133,8 +143,8 @@ class OperatorsMachine(DecisionMachine):
             return
         row = verdict.rows[-1]
         self.known.given[row.id] = Given(row)
-        anything = OPERATOR | {"permitted": True, "amount": 5, "new_token": UNKNOWN, "token": CARD}
-        for op in (Op.EARN, Op.ADJUST, Op.LINK, Op.BLOCK_ACCOUNT, Op.UNBLOCK_ACCOUNT, Op.MERGE_OUT):
+        anything = OPERATOR | {"permitted": True, "amount": 5, "new_token": UNKNOWN, "token": CARD, "target": CARD}
+        for op in (Op.EARN, Op.ADJUST, Op.LINK, Op.UNLINK, Op.BLOCK_ACCOUNT, Op.UNBLOCK_ACCOUNT, Op.MERGE_OUT):
             closed = self.decide(self.ask(op, data, **anything))
             assert closed.outcome in {Outcome.ACCOUNT_BLOCKED, Outcome.UNKNOWN_CARD}
         self.turn_to_the_other()

@@ -35,6 +35,7 @@ from tests.rigs.ledger_rig import LIMITS, PERSONAL_KEY, SEAL_KEY, HotStore
 TOKEN_KEY = b"t" * 32
 EVERYTHING = frozenset(Permission) - {Permission.OWN_ACCOUNT}
 CONSOLE_URL = "https://office.test"
+REGISTERS_AT = "tills.office.test:7411"
 FIRST_CARD = "200000000001"
 
 
@@ -105,6 +106,7 @@ class OfficeRig:
             self.installation,
             NoProofs(),
             self.console_url,
+            REGISTERS_AT,
         )
         self.app = create_app(self.office)
         await self.ledger.start()
@@ -132,11 +134,13 @@ class OfficeRig:
             yield client
 
     async def token(self, permissions: Iterable[Permission], *, partner_id: int | None = None) -> str:
+        """Return a token that somebody made who has made no other one."""
         now_ms = self.clock.now_ms()
         async with self.registry.writing() as transaction:
             _, token = await tokens.add(
                 transaction, name="test", permissions=[str(p) for p in permissions], partner_id=partner_id,
-                created_by="system", now_ms=now_ms, expires_ms=now_ms + 3_600_000,
+                created_by="system", person=f"person {random.token_hex(4)}", now_ms=now_ms,
+                expires_ms=now_ms + 3_600_000,
             )  # fmt: skip
         return token
 

@@ -31,8 +31,8 @@ class Till:
         self._rig = rig
 
     async def ask(self, op: Operation, card: Enrolled, **fields: Any) -> bytes:
-        """Return the id of a request that was approved."""
-        request_id = os.urandom(16)
+        """Return the id of a request that was approved; `request_id` repeats one."""
+        request_id: bytes = fields.pop("request_id", None) or os.urandom(16)
         assert await self._outcome(op, card, request_id, fields) == 0
         return request_id
 

@@ -19,7 +19,8 @@ Execute = Callable[[View, Sequence[Any]], list[Record]]
 _COMMITTED = columns("fenced_in", "accounts")
 _ACCOUNT = columns("account_id", "seq", "link", "state")
 _REQUEST = columns("request_id", "account_id", "op", "fingerprint", "answer")
-_CARD = columns("token", "account_id", "status", "pristine")
+_CARD = columns("token", "account_id", "status", "pristine", "former")
+_HOME = columns("token", "request_id", "account_id", "taken_from")
 _ONE = {
     name: columns(name)
     for name in ("account_id", "spent", "generation", "token", "partitions", "wanted_by", "lock", "target")
@@ -44,8 +45,9 @@ _RULES = (
 _PROGRAMME = columns("version", "time_zone", "network_id", "partner_id", "name", "currency", *_RULES)
 _GENERATIONS = 2**32
 _REVERSE, _CAPTURE, _HOLD = 24, 19, 18
-_MERGE_OUT, _MERGE_IN = 47, 48
+_MERGE_OUT, _MERGE_IN, _UNLINK = 47, 48, 51
 _OP, _REQUEST_ID, _BALANCE_AFTER, _TARGET, _AT_MS = 3, 4, 10, 18, 20
+_GONE = 4
 
 
 def _commit(view: View, args: Sequence[Any]) -> list[Record]:
@@ -89,6 +91,11 @@ def _change_cards(view: View, args: Sequence[Any]) -> list[Record]:
     for token, account_id, status, kind, masked in zip(*args, strict=True):
         view.lock("card", token)
         card = view.get("card", token)
+        if status == _GONE:
+            if card is not None and card["account_id"] == account_id:
+                view.put("card", token, None)
+                taken.append(Record(_ONE["token"], (token,)))
+            continue
         if not 0 <= status <= 3:
             raise violation(asyncpg.CheckViolationError, "card_status_check")
         if card is None:
@@ -201,8 +208,26 @@ def _find_requests(view: View, args: Sequence[Any]) -> list[Record]:
 def _find_cards(view: View, args: Sequence[Any]) -> list[Record]:
     rows = [row for token in dict.fromkeys(args[0]) if (row := view.get("card", token)) is not None]
     return [
-        Record(_CARD, (c["token"], c["account_id"], c["status"], view.get("account", c["account_id"])["seq"] == 0))
+        Record(
+            _CARD,
+            (c["token"], c["account_id"], c["status"], view.get("account", c["account_id"])["seq"] == 0,
+             bool(_taken_from(view, c["token"]))),
+        )
         for c in rows
+    ]  # fmt: skip
+
+
+def _taken_from(view: View, token: bytes) -> list[int]:
+    """Return the accounts that a card was taken from."""
+    return [row[0] for row in view.tables.unlinked.get(token, ())]
+
+
+def _find_former_homes(view: View, args: Sequence[Any]) -> list[Record]:
+    return [
+        Record(_HOME, (token, request_id, view.tables.requests[request_id][0], account))
+        for token, request_id in zip(*args, strict=True)
+        if request_id in view.tables.requests
+        for account in _taken_from(view, token)
     ]
 
 
@@ -304,6 +329,7 @@ def statements() -> dict[str, Execute]:
         "find_accounts": _find_accounts,
         "find_requests": _find_requests,
         "find_cards": _find_cards,
+        "find_former_homes": _find_former_homes,
         "find_greetings": _find_greetings,
         "due_accounts": _due_accounts,
         "terminals_by_code": _terminals_by_code,

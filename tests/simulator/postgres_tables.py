@@ -11,6 +11,8 @@ from typing import Any
 
 import asyncpg
 
+from ledger.hot_store import unpack
+
 Key = tuple[str, Any]
 Columns = dict[str, int]
 
@@ -21,7 +23,7 @@ ENTRY_COLUMNS = (
 )  # fmt: skip
 _ENTRY: Columns = {name: i for i, name in enumerate(ENTRY_COLUMNS)}
 _TARGET = _ENTRY["target"]
-_MERGE_IN = 48
+_MERGE_IN, _UNLINK = 48, 51
 
 
 class Record:
@@ -88,6 +90,8 @@ class Tables:
         }
         self.requests: dict[bytes, tuple[Any, ...]] = {}
         self.targeting: dict[bytes, list[tuple[Any, ...]]] = {}
+        #: Entries that took a card from its account, by the card.
+        self.unlinked: dict[bytes, list[tuple[Any, ...]]] = {}
 
     def copy(self) -> Tables:
         """Return the tables as they are now, apart from what becomes of these."""
@@ -95,17 +99,23 @@ class Tables:
         copied.rows = {name: dict(rows) for name, rows in self.rows.items()}
         copied.requests = dict(self.requests)
         copied.targeting = {target: list(rows) for target, rows in self.targeting.items()}
+        copied.unlinked = {token: list(rows) for token, rows in self.unlinked.items()}
         return copied
 
     def apply(self, writes: dict[Key, Any]) -> None:
         """Make what a transaction wrote visible to everybody."""
         for (table, key), row in writes.items():
+            if row is None:
+                self.rows[table].pop(key, None)
+                continue
             self.rows[table][key] = row
             if table == "entry":
                 if row[4] is not None:
                     self.requests[row[4]] = row
                 if row[18] is not None:
                     self.targeting.setdefault(row[18], []).append(row)
+                if row[_ENTRY["op"]] == _UNLINK:
+                    self.unlinked.setdefault(unpack(row[_ENTRY["cards"]])[0], []).append(row)
 
     def entries(self) -> list[tuple[Any, ...]]:
         """Return the journal, ordered by account and number."""

@@ -69,13 +69,20 @@ def _with_heads(accounts: list[Row], entries: list[Row]) -> list[Row]:
 
 
 def _entry(
-    account: int, seq: int, link: int, op: int, name: str | None, target: str | None = None, moves: bytes = b"\x90"
+    account: int,
+    seq: int,
+    link: int,
+    op: int,
+    name: str | None,
+    target: str | None = None,
+    moves: bytes = b"\x90",
+    cards: bytes | None = None,
 ) -> Row:
     request_id = None if name is None else _request(name)
     return (
         account, seq, link, op, request_id, 1, 1, 5, 0, 0, 5, 0, 0, 0, 5, 0, 100, -1,
         None if target is None else _request(target), moves, 1_000 + seq, 999, 500, 7_000 if op == HOLD else 0,
-        pack([b"t", 1]) if op == HOLD else None, "EUR", "reference", b"f" * 8, b"answer", b"s" * 16,
+        pack([b"t", 1]) if op == HOLD else cards, "EUR", "reference", b"f" * 8, b"answer", b"s" * 16,
     )  # fmt: skip
 
 
@@ -326,7 +333,43 @@ async def _merging(postgres: Postgres) -> Told:
     return told
 
 
-@pytest.mark.parametrize("play", [_journaling, _waiting, _timed_out, _merging])
+async def _unlinking(postgres: Postgres) -> Told:
+    """A card is taken from its account; its row is gone, and it may be anybody's."""
+    told: Told = []
+    reader = _reader(postgres)
+    writer = await _writer(postgres, 0)
+    assert writer is not None
+    await writer.claim("worker-0")
+    gone = [CardChange(_token(1), 2, 4, 0, "")]
+    cards = pack([_token(1), 4])
+
+    async def commit(
+        mark: int, account: int, seq: int, op: int, named: str, cards: list[CardChange], said: Any
+    ) -> None:
+        before = (seq - 1, 10 * account + seq - 1 if seq > 1 else 0)
+        now = (seq, 10 * account + seq)
+        batch = _batch(
+            mark, [_account(account, before, now)], [_entry(account, *now, op, named, cards=said)], cards=cards
+        )
+        told.append(await writer.commit(batch, _forget))
+
+    await commit(1, 2, 1, EARN, "earn", [], None)
+    await commit(2, 4, 1, 51, "not mine", [CardChange(_token(1), 4, 4, 0, "")], cards)
+    told.append(await reader.cards([_token(1)]))
+    await commit(3, 2, 2, 51, "unlink", gone, cards)
+    told += [await reader.cards([_token(1)]), await reader.former_homes([(_token(1), _request("earn"))])]
+    await commit(4, 2, 3, 51, "again", gone, cards)
+    await commit(5, 4, 1, 46, "link", [CardChange(_token(1), 4, 1, 5, "new")], pack([_token(1), 1]))
+    told.append(await reader.cards([_token(n) for n in range(6)]))
+    asked = [(_token(1), _request(name)) for name in ("earn", "link", "nothing")] + [(_token(2), _request("earn"))]
+    told.append(await reader.former_homes(asked))
+    told.append(await reader.former_homes([]))
+    await writer.close()
+    await reader.close()
+    return told
+
+
+@pytest.mark.parametrize("play", [_journaling, _waiting, _timed_out, _merging, _unlinking])
 async def test_the_model_does_what_postgresql_does(
     play: Callable[[Postgres], Awaitable[Told]], postgres_url: str
 ) -> None:

@@ -4,9 +4,22 @@ import pytest
 
 from ledger.business_day import BusinessDay
 from ledger.programme import Network, Programme, Rules
-from ledger.slip import LINE_CHARACTERS_MAX, LINES_MAX, TemplateError, calendar_day, check_template, printed_points
+from ledger.rules_check import POINTS_MAX
+from ledger.slip import (
+    BYTES_MAX,
+    LINE_CHARACTERS_MAX,
+    LINES_MAX,
+    SlipTemplates,
+    TemplateError,
+    _Line,
+    calendar_day,
+    check_template,
+    printed_points,
+)
 from protocol.answers import GREETING_CHARACTERS_MAX, SLIP_LINE_CHARACTERS_MAX, SLIP_LINES_MAX, Answer
-from protocol.codes import Message, Outcome, StatusState
+from protocol.codes import FRAME_BYTES_MAX_DEFAULT, Message, Outcome, StatusState
+from protocol.framing import FrameReader
+from protocol.messages import answer_frame, decode
 from server.registers.answers import AnswerRenderer, check_programme
 
 SLIP = (
@@ -164,9 +177,35 @@ def test_a_programme_with_a_bad_line_is_refused_before_it_serves_but_answers_go_
 
 
 def test_a_printed_line_fits_the_wire() -> None:
-    rules = Rules(0, slip=("{available}" * 8,))
+    rules = Rules(0, slip=("{available}" * 9,))
     body = renderer(rules).decided(Message.BALANCE, 7, 0, 0, 0, (2**53 - 1, 0, 0, 0, 0, 0), 0, None)
     assert [len(line) for line in Answer.from_body(body).slip] == [LINE_CHARACTERS_MAX]
+
+
+@pytest.mark.parametrize(
+    "line", ["x" * 128, "\U0001f381" * 128, "é{available}{spent}" * 6, "{expiring} {expiring_on}" * 5]
+)
+def test_the_longest_slip_that_is_accepted_fits_a_frame_with_everything_else(line: str) -> None:
+    """As many such lines as the check lets through, the longest amounts, a greeting; and a STATUS that tells it."""
+    count = LINES_MAX
+    while sum(_Line(line).bytes_max for _ in range(count)) > BYTES_MAX:
+        count -= 1
+    SlipTemplates((line,) * count)
+    if count < LINES_MAX:
+        with pytest.raises(TemplateError, match="bytes"):
+            SlipTemplates((line,) * (count + 1))
+    render = renderer(Rules(0, slip=(line,) * count))
+    largest = (POINTS_MAX, POINTS_MAX, POINTS_MAX, POINTS_MAX, POINTS_MAX, 10**9)
+    greeting = "\U0001f381" * GREETING_CHARACTERS_MAX
+    for body in (
+        render.decided(Message.BALANCE, 7, 0, 0, 0, largest, 0, greeting),
+        render.decided(Message.SALE, 7, 0, POINTS_MAX, POINTS_MAX, largest, 0, None),
+    ):
+        assert len(Answer.from_body(body).slip) in (0, count)
+        told = render.status(StatusState.STANDS, body)
+        for framed in (answer_frame(b"i" * 16, True, body), answer_frame(b"i" * 16, True, told)):
+            (frame,) = FrameReader(FRAME_BYTES_MAX_DEFAULT).feed(framed)
+            decode(frame)
 
 
 def test_more_is_never_printed_than_a_register_takes() -> None:

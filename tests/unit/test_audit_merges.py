@@ -310,3 +310,71 @@ def test_cards_in_the_wrong_place_are_found() -> None:
     given.cards = {}
     with pytest.raises(BadRow, match="have gone"):
         merging(given)
+
+
+def without_a_card() -> Book:
+    book = source()
+    book.ask(Op.UNLINK, target=B)
+    del book.cards[B]
+    return book
+
+
+def test_a_card_that_was_taken_away_and_came_back_is_in_order() -> None:
+    book = without_a_card()
+    book.audited()
+    book.ask(Op.LINK, new_token=B)
+    book.ask(Op.ADJUST, points=3)
+    assert book.cards == {A: 1, B: 1}
+    book.audited()
+    book.ask(Op.UNLINK, target=A)
+    del book.cards[A]
+    taken = target()
+    book.give_up()
+    taken.take_in(book)
+    assert taken.cards == {C: 1, B: 1}
+    assert merging(book, taken) == 0
+
+
+def row_stays(book: Book) -> None:
+    book.cards[B] = 2
+
+
+def state_keeps_it(book: Book) -> None:
+    book.forge_state(tokens={A: 1, B: 2})
+
+
+def both_keep_it(book: Book) -> None:
+    row_stays(book)
+    state_keeps_it(book)
+
+
+def entry_names_another(book: Book) -> None:
+    book.rows[-1]["cards"] = pack([A, 4])
+
+
+def entry_names_none(book: Book) -> None:
+    book.rows[-1]["cards"] = None
+
+
+@pytest.mark.parametrize("forge", [row_stays, state_keeps_it, both_keep_it, entry_names_another, entry_names_none])
+def test_a_card_that_was_not_quite_taken_away_is_found(forge: Callable[[Book], None]) -> None:
+    book = without_a_card()
+    forge(book)
+    with pytest.raises(BadRow, match="card"):
+        book.audited()
+
+
+def test_a_card_given_up_after_it_was_taken_away_is_found() -> None:
+    book = without_a_card()
+    book.give_up()
+    book.rows[-1]["cards"] = pack([A, 1, B, 2])
+    with pytest.raises(BadRow, match="given up"):
+        book.audited()
+
+
+def test_a_status_that_stands_in_entries_alone_is_no_cards_status() -> None:
+    book = source()
+    book.forge_state(tokens={A: 1, B: 4})
+    book.cards[B] = 4
+    with pytest.raises(BadRow):
+        book.audited()

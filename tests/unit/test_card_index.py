@@ -41,6 +41,7 @@ class Index:
             self.reader,  # type: ignore[arg-type]
             Pulse(SystemClock(), silence_s=60),
             lambda submission, _account: self.through.append(submission.points),
+            lambda submission, _stored: self.through.append(submission.points),
             lambda submission: self.failed.append(submission.points),
             entries_max=10,
             waiting_max=10,

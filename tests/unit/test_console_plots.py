@@ -34,6 +34,7 @@ def paths(made: Plot) -> list[str]:
         (0, 7, [0, 2, 4, 6, 8]),
         (98, 101, [98, 99, 100, 101]),
         (0, 0.3, [0, 0.1, 0.2, 0.3]),
+        (445_000, 445_000, [400_000, 450_000, 500_000]),
     ],
 )
 def test_ticks_are_round_and_reach_around_the_values(low: float, high: float, ticks: list[float]) -> None:

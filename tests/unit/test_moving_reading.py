@@ -218,12 +218,28 @@ def test_a_mapping_file_names_columns_constants_and_the_format(tmp_path: Path) -
     assert columns.shown() == [("NR", "number"), ("note", "left out"), ('constant "blocked"', "status")]
 
 
+def test_one_mapping_file_serves_all_files_of_a_move(tmp_path: Path) -> None:
+    file = tmp_path / "mapping.toml"
+    file.write_text(
+        '[columns]\n"Kunde" = "external_id"\n"Karten-Nr" = "number"\n"Werbung" = "consent:mail"\n"Bemerkung" = "-"\n'
+        '[constants]\nstatus = "active"\n'
+    )
+    members = mapped(Kind.MEMBERS, ["Kunde", "Werbung", "Bemerkung"], file)
+    assert (members.positions, members.constants) == ({"external_id": 0, "consent:mail": 1}, {})
+    cards = mapped(Kind.CARDS, ["Kunde", "Karten-Nr"], file)
+    assert (cards.positions, cards.constants) == ({"external_id": 0, "number": 1}, {"status": "active"})
+    assert mapped(Kind.BALANCES, ["Kunde", "points"], file).positions == {"external_id": 0, "points": 1}
+    with pytest.raises(UsageError, match=r"not known in members: 'Wrbung'.*yours names.*'Werbung'"):
+        mapped(Kind.MEMBERS, ["Kunde", "Wrbung"], file)
+
+
 @pytest.mark.parametrize(
     ("text", "why"),
     [
         ("[colums]\n", "colums"),
         ('[columns]\nnumber = "nonsense"\n', "no field of cards"),
-        ('[columns]\nnumber = "number"\nabsent = "-"\n', "does not have: 'absent'"),
+        ('[columns]\nnumber = "-"\nabsent = "number"\n', "'absent', which it does not have"),
+        ('[columns]\nnumber = "phone"\n', "no field of cards"),
         ('[format]\npoints = "euros"\n', "points"),
         ("[format]\ndecimal_comma = 1\n", "truth value"),
         ('[format]\ndates = "d.m"\n', "pattern"),

@@ -61,8 +61,15 @@ def test_the_edge_of_a_contradiction_is_none(changes: dict[str, Any]) -> None:
 
 
 def test_a_slip_line_is_named_by_its_number() -> None:
-    assert faults(slip=("{available}", "{nonsense}", "x" * 97)) == ["slip.1", "slip.2"]
-    assert faults(slip=("x",) * 33) == ["slip"]
+    assert faults(slip=("{available}", "{nonsense}", "x" * 129)) == ["slip.1", "slip.2"]
+    assert faults(slip=("x",) * 256) == ["slip"]
+    check(replace(GOOD, slip=("x" * 128,) * 255))
+
+
+def test_slip_lines_that_no_frame_holds_are_refused_together() -> None:
+    check(replace(GOOD, slip=("\U0001f381" * 128,) * 125))
+    assert faults(slip=("\U0001f381" * 128,) * 126) == ["slip"]
+    check(replace(GOOD, slip=("{available}" * 10,) * 255))
 
 
 def test_all_that_is_out_of_range_is_told_at_once() -> None:

@@ -111,6 +111,22 @@
     opener.addEventListener("click", () => document.getElementById(opener.dataset.open)?.showModal());
   }
 
+  // ---- what is shown once: copied, printed. Without scripts these buttons are not there.
+
+  for (const button of document.querySelectorAll("[data-print]")) {
+    button.hidden = false;
+    button.addEventListener("click", () => window.print());
+  }
+  if (navigator.clipboard) {
+    for (const button of document.querySelectorAll("[data-copy]")) {
+      button.hidden = false;
+      button.addEventListener("click", async () => {
+        await navigator.clipboard.writeText(document.getElementById(button.dataset.copy).textContent);
+        button.textContent = button.dataset.copied;
+      });
+    }
+  }
+
   // ---- the menu closes when something else is wanted
 
   document.addEventListener("click", (event) => {

@@ -6,6 +6,8 @@
 CREATE UNIQUE INDEX entry_merge_in ON entry (target) WHERE op = 48;
 -- Rows come in the order of time, so that a few bytes for every hundred pages tell where a minute lies.
 CREATE INDEX entry_at ON entry USING brin (at_ms) WITH (autosummarize = on);
+-- From which accounts a card was taken (UNLINK): its requests of that time are still theirs.
+CREATE INDEX entry_unlink ON entry (cards) WHERE op = 51;
 
 ALTER TABLE partner ADD COLUMN active boolean NOT NULL DEFAULT true;
 ALTER TABLE network ADD COLUMN active boolean NOT NULL DEFAULT true;
@@ -100,7 +102,7 @@ CREATE TABLE office.console_user (
 );
 CREATE UNIQUE INDEX console_user_email ON office.console_user (lower(email));
 
--- Links, sessions and tokens are random; what lies here is their SHA-256, which opens nothing.
+-- Links, sessions and tokens are random; what lies here is their SHA-256, which opens nothing. `person` is who made the token, or whose token made it.
 CREATE TABLE office.invitation (
     hash bytea PRIMARY KEY CHECK (length(hash) = 32),
     user_id integer NOT NULL REFERENCES office.console_user,
@@ -125,6 +127,7 @@ CREATE TABLE office.api_token (
     permissions text[] NOT NULL,
     partner_id integer REFERENCES partner,
     created_by text NOT NULL,
+    person text NOT NULL,
     created_ms bigint NOT NULL,
     expires_ms bigint NOT NULL,
     revoked_ms bigint,
@@ -158,6 +161,8 @@ CREATE TABLE office.audit (
 CREATE INDEX audit_at ON office.audit (at_ms);
 CREATE INDEX audit_actor ON office.audit (actor, audit_id);
 CREATE INDEX audit_account ON office.audit (account_id, audit_id) WHERE account_id IS NOT NULL;
+CREATE INDEX audit_subject ON office.audit (subject, audit_id);
+CREATE INDEX audit_partner ON office.audit (partner_id, audit_id) WHERE partner_id IS NOT NULL;
 CREATE INDEX audit_request ON office.audit (request_id) WHERE request_id IS NOT NULL;
 
 -- What a POST with an Idempotency-Key was answered (encrypted), so that a repetition gets the same and does nothing. Without a status it runs
@@ -175,7 +180,7 @@ CREATE TABLE office.idempotency (
 );
 CREATE INDEX idempotency_at ON office.idempotency (at_ms);
 
--- Manual adjustments that wait for a second pair of eyes, or had it.
+-- Manual adjustments that wait for a second pair of eyes, or had it. The persons are those behind the actors: a token is no pair of eyes of its own.
 CREATE TABLE office.adjustment (
     adjustment_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     account_id bigint NOT NULL REFERENCES account,
@@ -185,12 +190,16 @@ CREATE TABLE office.adjustment (
     request_id bytea NOT NULL UNIQUE,
     state text NOT NULL CHECK (state IN ('waiting', 'approved', 'declined', 'done')),
     asked_by text NOT NULL,
+    asked_person text NOT NULL,
     asked_ms bigint NOT NULL,
     decided_by text,
+    decided_person text,
     decided_ms bigint,
-    CHECK (decided_by IS DISTINCT FROM asked_by)
+    CHECK ((decided_by IS NULL) = (decided_person IS NULL)),
+    CHECK (decided_person IS DISTINCT FROM asked_person)
 );
-CREATE INDEX adjustment_waiting ON office.adjustment (adjustment_id) WHERE state = 'waiting';
+CREATE INDEX adjustment_open ON office.adjustment (adjustment_id) WHERE state IN ('waiting', 'approved');
+CREATE INDEX adjustment_account ON office.adjustment (account_id, adjustment_id);
 
 -- Two accounts of one person becoming one: what the source gave up (a journaled entry) comes in at the target by another one.
 CREATE TABLE office.merge (
@@ -206,6 +215,7 @@ CREATE TABLE office.merge (
     done_ms bigint,
     CHECK (source <> target)
 );
+CREATE INDEX merge_target ON office.merge (target);
 CREATE INDEX merge_open ON office.merge (merge_id) WHERE state IN ('asked', 'out');
 
 -- Figures. `tally` is what workers answered, by minute (since 1970) and store; `flow` what the journal says of the same minute.

@@ -32,3 +32,9 @@ SELECT DISTINCT ON (request_id) request_id, actor, actor_name, action, detail FR
 SELECT e.request_id, e.at_ms, e.network_id, n.name AS network, t.terminal_id, t.code AS terminal, s.store_id, s.name AS store
 FROM entry e LEFT JOIN network n USING (network_id) LEFT JOIN terminal t USING (terminal_id) LEFT JOIN store s USING (store_id)
 WHERE e.request_id = ANY ($1::bytea[])
+
+-- name: stores_of_account
+-- $1 account. The stores in which its entries were made, by name.
+SELECT DISTINCT s.store_id, s.name AS store, n.name AS network
+FROM entry e JOIN terminal t USING (terminal_id) JOIN store s USING (store_id) JOIN network n ON n.network_id = s.network_id
+WHERE e.account_id = $1 ORDER BY n.name, s.name, s.store_id

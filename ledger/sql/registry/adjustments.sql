@@ -1,10 +1,10 @@
 -- Manual adjustments: asked for, decided on by a second person where they are large, then done by the ledger.
 
 -- name: add
--- $1 account, $2 points, $3 expiry day, $4 reason, $5 request id, $6 state (waiting or approved), $7 actor, $8 now. An adjustment that was asked for
+-- $1 account, $2 points, $3 expiry day, $4 reason, $5 request id, $6 state (waiting or approved), $7 actor, $8 the person behind, $9 now. An adjustment that was asked for
 -- under this request id before stays as it is.
-INSERT INTO office.adjustment (account_id, points, expiry_day, reason, request_id, state, asked_by, asked_ms)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (request_id) DO NOTHING
+INSERT INTO office.adjustment (account_id, points, expiry_day, reason, request_id, state, asked_by, asked_person, asked_ms)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (request_id) DO NOTHING
 
 -- name: by_request
 -- $1 request id.
@@ -24,8 +24,8 @@ SELECT * FROM office.adjustment
 WHERE adjustment_id < $1 AND ($2::text IS NULL OR state = $2) AND ($3::bigint IS NULL OR account_id = $3) ORDER BY adjustment_id DESC LIMIT $4
 
 -- name: decide
--- $1 id, $2 state (approved or declined), $3 actor, $4 now.
-UPDATE office.adjustment SET state = $2, decided_by = $3, decided_ms = $4 WHERE adjustment_id = $1 AND state = 'waiting'
+-- $1 id, $2 state (approved or declined), $3 actor, $4 the person behind, $5 now.
+UPDATE office.adjustment SET state = $2, decided_by = $3, decided_person = $4, decided_ms = $5 WHERE adjustment_id = $1 AND state = 'waiting'
 
 -- name: settle
 -- $1 id, $2 state (done or declined): what became of an approved one.

@@ -1,7 +1,5 @@
 -- What leaves: each statement is one file, in an order that stays. Days are ISO dates, points and money minor units, *_ms since 1970.
 
--- name: time_zone
-SELECT time_zone FROM programme
 -- name: partners
 SELECT partner_id, name, active FROM partner ORDER BY partner_id
 -- name: networks

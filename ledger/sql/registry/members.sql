@@ -67,16 +67,16 @@ WITH RECURSIVE merged AS (
 UPDATE personal.change c SET before = NULL FROM merged WHERE c.account_id = merged.account_id AND c.before IS NOT NULL
 
 -- name: erase_masked
--- $1 account. Kinds 4 and 5: what a phone number ends with, and tokens that somebody may have chosen.
-UPDATE card SET masked = CASE kind WHEN 4 THEN 'phone:***' ELSE 'virtual:***' END WHERE account_id = $1 AND kind IN (4, 5)
+-- $1 account. Kind 5: tokens that somebody may have chosen.
+UPDATE card SET masked = 'virtual:***' WHERE account_id = $1 AND kind = 5
 
 -- name: erase_tokens
 -- $1 account.
 DELETE FROM office.member_token WHERE account_id = $1
 
--- name: working_phone_cards
--- $1 account. Cards that are phone numbers and not out of use; locked, so that nothing changes them before the transaction ends.
-SELECT token, status, masked FROM card WHERE account_id = $1 AND kind = 4 AND status IN (0, 1) ORDER BY made_ms, token FOR UPDATE
+-- name: phone_cards
+-- $1 account. Cards that are phone numbers; locked, so that nothing changes them before the transaction ends.
+SELECT token, status, masked FROM card WHERE account_id = $1 AND kind = 4 ORDER BY made_ms, token FOR UPDATE
 
 -- name: remove_member
 -- $1 account. Its lookups go with it.

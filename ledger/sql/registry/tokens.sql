@@ -2,7 +2,7 @@
 
 -- name: token_by_hash
 -- $1 SHA-256 of the token, $2 now. Returns a token that is in force.
-SELECT token_id, name, permissions, partner_id, used_ms FROM office.api_token
+SELECT token_id, name, permissions, partner_id, person, used_ms FROM office.api_token
 WHERE hash = $1 AND expires_ms > $2 AND revoked_ms IS NULL
 
 -- name: touch_token
@@ -10,9 +10,9 @@ WHERE hash = $1 AND expires_ms > $2 AND revoked_ms IS NULL
 UPDATE office.api_token SET used_ms = $2 WHERE token_id = $1 AND (used_ms IS NULL OR used_ms < $3)
 
 -- name: add_token
--- $1 hash, $2 name, $3 permissions, $4 partner or null, $5 actor, $6 now, $7 end. Returns its id.
-INSERT INTO office.api_token (hash, name, permissions, partner_id, created_by, created_ms, expires_ms)
-VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING token_id
+-- $1 hash, $2 name, $3 permissions, $4 partner or null, $5 actor, $6 the person behind that, $7 now, $8 end. Returns its id.
+INSERT INTO office.api_token (hash, name, permissions, partner_id, created_by, person, created_ms, expires_ms)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING token_id
 
 -- name: list_tokens
 -- $1 partner or null for all, $2 begin before this id, $3 most rows. The newest first.
