@@ -5,6 +5,7 @@ Each is a row before the ledger hears of it, so one that was approved is made ev
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Literal, Self
 
 import structlog
@@ -35,6 +36,8 @@ _SYSTEM = Actor("system", "system", frozenset())
 _GRACE_MS = 30_000
 _SWEPT_MAX = 100
 _BIGGEST_ID = 2**62
+#: What a person does alone on one account counts together for so long.
+_DAY_MS = 86_400_000
 
 
 class AdjustmentAsked(Asked):
@@ -90,17 +93,17 @@ async def adjust(
     check_reach(actor, Permission.ACCOUNTS_WRITE)
     await check_account(office, account)
     expiry_day = _expiry_day(office, asked)
-    alone = abs(asked.points) <= office.limits.adjust_alone_points_max
-    state = "approved" if alone else "waiting"
     now_ms = office.clock.now_ms()
+    wanted = adjustments.Asked(
+        account, asked.points, expiry_day, asked.reason, request_id, "waiting", actor.name, actor.person, now_ms
+    )
     async with office.registry.writing() as transaction:
-        row = await adjustments.add(
-            transaction,
-            adjustments.Asked(
-                account, asked.points, expiry_day, asked.reason, request_id, state, actor.name, actor.person, now_ms
-            ),
-        )  # fmt: skip
-        if not alone:
+        # Many small ones are a large one.
+        before = await adjustments.made_alone(transaction, wanted, now_ms - _DAY_MS)
+        if before + abs(asked.points) <= office.limits.adjust_alone_points_max:
+            wanted = replace(wanted, state="approved")
+        row = await adjustments.add(transaction, wanted)
+        if row["state"] == "waiting":
             await audited(
                 office, actor, transaction, "adjustment.ask", f"adjustment:{row['adjustment_id']}", account=account,
                 detail={"points": asked.points, "reason": asked.reason},

@@ -26,7 +26,7 @@ class Keys:
 class OfficeLimits:
     """Every bound of the HTTP layer, with its unit in its name; most of them are settings."""
 
-    #: Adjustments of more minor points than this, in either direction, need a second person.
+    #: Minor points that one person may give and take on an account in a day; more needs another person.
     adjust_alone_points_max: int = 100_000
     #: A session ends after so much silence, and at last after so long.
     session_idle_s: int = 1_800

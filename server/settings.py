@@ -222,7 +222,7 @@ class Operators(BaseModel):
     )
     adjust_alone_points_max: Annotated[int, Field(ge=0, le=INT53_MAX)] = Field(
         default=100_000,
-        description="Adjustments of more minor points than this, in either direction, need a second person.",
+        description="Minor points that one person may give and take on an account in a day; more needs another person.",
     )
     card_batch_cards_max: Count = Field(default=100_000, description="Most cards of one batch.")
 

@@ -37,6 +37,19 @@ async def add(transaction: Transaction, asked: Asked) -> Row:
     return row
 
 
+async def made_alone(transaction: Transaction, asked: Asked, since_ms: int) -> int:
+    """Return the minor points that the same person gave and took on the same account without a second one.
+
+    This request itself does not count. Of several requests at once the later ones wait until the transaction ends.
+    """
+    found = statements("adjustments")
+    await transaction.execute(found["one_at_a_time"], f"adjustments of {asked.account} by {asked.asked_person}")
+    points = await transaction.fetchval(
+        found["made_alone"], asked.account, asked.asked_person, since_ms, asked.request_id
+    )
+    return int(points)
+
+
 async def adjustment(transaction: Transaction, adjustment_id: int) -> Row | None:
     """Return one adjustment."""
     row: Row | None = await transaction.fetchrow(statements("adjustments")["adjustment"], adjustment_id)

@@ -32,7 +32,7 @@ INSERT INTO entry SELECT 1, 1, 1, 16, decode(md5('r'), 'hex'), 1, 1, 1, 0, 0, 1,
 OF_THE_RELEASE_BEFORE = (
     "SELECT t.terminal_id, n.name FROM terminal t JOIN store s USING (store_id) JOIN network n USING (network_id)",
     "SELECT greeting FROM personal.member WHERE account_id = 1",
-    "INSERT INTO card (token, account_id, kind, masked) SELECT decode(md5('c'), 'hex'), 2, 1, '' RETURNING 1",
+    "INSERT INTO card VALUES (decode(md5('c'), 'hex'), 2, 1, '', 1) RETURNING token",
     "UPDATE card SET account_id = 1 WHERE token = decode(md5('c'), 'hex') RETURNING status",
     "DELETE FROM card WHERE token = decode(md5('c'), 'hex') RETURNING token",
     "INSERT INTO store (network_id, name) VALUES (1, 's2') RETURNING store_id",
@@ -81,19 +81,19 @@ async def test_a_migration_that_fails_leaves_nothing_behind(
 
 
 async def test_a_database_of_the_release_before_is_taken_over_with_what_is_in_it(
-    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+    empty_postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     known = migrate.available()
     with monkeypatch.context() as patched:
         patched.setattr(migrate, "available", lambda: known[:2])
-        await migrate.run(postgres_url)
-    connection = await asyncpg.connect(postgres_url)
+        await migrate.run(empty_postgres_url)
+    connection = await asyncpg.connect(empty_postgres_url)
     await connection.execute(LIVED)
     # As a worker of that release holds them, while the migration runs and afterwards.
     statements = [await connection.prepare(text) for text in OF_THE_RELEASE_BEFORE]
     # The driver leaves a connection that prepared something in the middle of a transaction.
     await connection.execute("SELECT 1")
-    await migrate.run(postgres_url)
+    await migrate.run(empty_postgres_url)
     for statement in statements:
         assert len(await statement.fetch()) == 1
     version = await connection.fetchrow("SELECT * FROM rules_version")
@@ -107,17 +107,17 @@ async def test_a_database_of_the_release_before_is_taken_over_with_what_is_in_it
 
 
 async def test_a_migration_that_waits_for_a_table_lets_others_pass(
-    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+    empty_postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     known = migrate.available()
     with monkeypatch.context() as patched:
         patched.setattr(migrate, "available", lambda: known[:2])
-        await migrate.run(postgres_url)
+        await migrate.run(empty_postgres_url)
     monkeypatch.setattr(migrate, "_LOCK_PAUSE_S", 0.05)
-    long_one, register = await asyncpg.connect(postgres_url), await asyncpg.connect(postgres_url)
+    long_one, register = await asyncpg.connect(empty_postgres_url), await asyncpg.connect(empty_postgres_url)
     async with long_one.transaction():
         await long_one.fetch("SELECT * FROM partner")
-        migrating = asyncio.create_task(migrate.run(postgres_url))
+        migrating = asyncio.create_task(migrate.run(empty_postgres_url))
         waiting = (
             "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
         )

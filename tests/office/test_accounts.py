@@ -1,3 +1,4 @@
+import asyncio
 import csv
 import io
 import os
@@ -131,7 +132,7 @@ async def test_what_became_of_a_receipt_is_told_with_its_family_and_the_answer_t
 
 async def test_a_small_adjustment_is_made_at_once_and_once(rig: OfficeRig) -> None:
     account = rig.cards[0].account
-    key, asked = rig.key(), {"points": 100_000, "expiry_day": "2099-12-31", "reason": "goodwill"}
+    key, asked = rig.key(), {"points": 99_995, "expiry_day": "2099-12-31", "reason": "goodwill"}
     async with rig.client() as client:
         first = await client.post(f"/v1/accounts/{account}/adjustments", json=asked, headers=key)
         again = await client.post(f"/v1/accounts/{account}/adjustments", json=asked, headers=key)
@@ -150,7 +151,7 @@ async def test_a_small_adjustment_is_made_at_once_and_once(rig: OfficeRig) -> No
         ):
             await posted(client, f"/v1/accounts/{account}/adjustments", wrong, status)
         await posted(client, "/v1/accounts/99/adjustments", {"points": 5, "reason": "x"}, 404)
-    assert await balance(rig, account) == 100_005
+    assert await balance(rig, account) == 100_000
 
 
 async def test_a_large_adjustment_waits_for_another_person(rig: OfficeRig) -> None:
@@ -170,6 +171,25 @@ async def test_a_large_adjustment_waits_for_another_person(rig: OfficeRig) -> No
         await posted(boris, f"{path}/decline", status=409)
         assert await balance(rig, account) == 100_001
         await posted(boris, "/v1/adjustments/999/approve", status=404)
+
+
+async def test_many_small_adjustments_by_one_person_on_one_account_are_a_large_one(rig: OfficeRig) -> None:
+    account, other = rig.cards[0].account, rig.cards[1].account
+    async with rig.client() as one, rig.client() as two:
+
+        async def asked(client: httpx.AsyncClient, of: int, points: int) -> int:
+            body = {"points": points, "reason": "small"}
+            return (await client.post(f"/v1/accounts/{of}/adjustments", json=body, headers=rig.key())).status_code
+
+        assert await asked(one, account, 60_000) == 201
+        # Of several at once, no two find the same room.
+        statuses = await asyncio.gather(*(asked(one, account, 30_000) for _ in range(4)))
+        assert sorted(statuses) == [201, 202, 202, 202]
+        assert await asked(one, account, -10_001) == 202, "what is taken counts as what is given"
+        assert await asked(one, account, -10_000) == 201
+        assert await asked(one, account, 1) == 202
+        assert await asked(one, other, 100_000) == 201
+        assert await asked(two, account, 100_000) == 201
 
 
 async def test_a_declined_adjustment_changes_nothing_and_stays_declined(rig: OfficeRig) -> None:

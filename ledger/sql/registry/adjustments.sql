@@ -6,6 +6,15 @@
 INSERT INTO office.adjustment (account_id, points, expiry_day, reason, request_id, state, asked_by, asked_person, asked_ms)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (request_id) DO NOTHING
 
+-- name: one_at_a_time
+-- $1 what is counted, as text. Until the transaction ends, nobody else counts the same.
+SELECT pg_advisory_xact_lock(hashtextextended($1, 0))
+
+-- name: made_alone
+-- $1 account, $2 person, $3 from, $4 request id that does not count. Returns the points that a person gave and took without a second one.
+SELECT coalesce(sum(abs(points)), 0)::bigint FROM office.adjustment
+WHERE account_id = $1 AND asked_person = $2 AND asked_ms > $3 AND request_id <> $4 AND decided_person IS NULL AND state IN ('approved', 'done')
+
 -- name: by_request
 -- $1 request id.
 SELECT * FROM office.adjustment WHERE request_id = $1
