@@ -74,7 +74,7 @@ class NewNetwork(Asked):
     rules: RulesFields = RulesFields()
 
 
-class Changed(Asked):
+class CoalitionChange(Asked):
     """What to change: another name, or whether it takes part. Null stays as it is."""
 
     name: Name | None = None
@@ -193,7 +193,7 @@ async def open_network(
     return network_id
 
 
-async def change_partner(office: Office, actor: Actor, partner_id: int, asked: Changed) -> Partner:
+async def change_partner(office: Office, actor: Actor, partner_id: int, asked: CoalitionChange) -> Partner:
     """Rename a partner, suspend it with everything that belongs to it, or let it work again. Raises a Problem."""
     check_unbound(actor)
     async with office.registry.writing() as transaction:
@@ -206,7 +206,7 @@ async def change_partner(office: Office, actor: Actor, partner_id: int, asked: C
         return Partner(**await visible_partner(transaction, actor, partner_id))
 
 
-async def change_network(office: Office, actor: Actor, network_id: int, asked: Changed) -> Network:
+async def change_network(office: Office, actor: Actor, network_id: int, asked: CoalitionChange) -> Network:
     """Rename, suspend or resume a network. Raises a Problem."""
     actor.check(Permission.COALITION_WRITE)
     async with office.registry.writing() as transaction:
@@ -219,7 +219,7 @@ async def change_network(office: Office, actor: Actor, network_id: int, asked: C
         return Network(**await visible_network(transaction, actor, network_id))
 
 
-async def change_store(office: Office, actor: Actor, store_id: int, asked: Changed) -> Store:
+async def change_store(office: Office, actor: Actor, store_id: int, asked: CoalitionChange) -> Store:
     """Rename, suspend or resume a store. Raises a Problem."""
     actor.check(Permission.COALITION_WRITE)
     async with office.registry.writing() as transaction:

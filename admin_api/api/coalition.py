@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends
 from fastapi.responses import JSONResponse
 
 from admin_api import coalition, onboarding
-from admin_api.coalition import Changed, Network, NewNetwork, NewPartner, Partner, Store
+from admin_api.coalition import CoalitionChange, Network, NewNetwork, NewPartner, Partner, Store
 from admin_api.fields import Id, IdFilter, Search
 from admin_api.idempotency import IdempotencyKey, Reply, once_in_registry
 from admin_api.onboarding import NewStore, Onboarded, Onboarding, OpenedStore, check_terminals
@@ -64,7 +64,7 @@ async def onboard(office: InOffice, actor: Writing, key: IdempotencyKey, asked: 
 
 
 @router.patch("/partners/{partner_id}", summary="Rename, suspend or resume a partner.")
-async def change_partner(office: InOffice, actor: Writing, partner_id: Id, asked: Changed) -> Partner:
+async def change_partner(office: InOffice, actor: Writing, partner_id: Id, asked: CoalitionChange) -> Partner:
     """Suspended, nothing that belongs to it works; connected terminals are told to go within a second."""
     return await coalition.change_partner(office, actor, partner_id, asked)
 
@@ -94,7 +94,7 @@ async def add_network(office: InOffice, actor: Writing, key: IdempotencyKey, ask
 
 
 @router.patch("/networks/{network_id}", summary="Rename, suspend or resume a network.")
-async def change_network(office: InOffice, actor: Writing, network_id: Id, asked: Changed) -> Network:
+async def change_network(office: InOffice, actor: Writing, network_id: Id, asked: CoalitionChange) -> Network:
     """Suspended, none of its terminals works."""
     return await coalition.change_network(office, actor, network_id, asked)
 
@@ -130,6 +130,6 @@ async def add_store(office: InOffice, actor: Writing, key: IdempotencyKey, asked
 
 
 @router.patch("/stores/{store_id}", summary="Rename, suspend or resume a store.")
-async def change_store(office: InOffice, actor: Writing, store_id: Id, asked: Changed) -> Store:
+async def change_store(office: InOffice, actor: Writing, store_id: Id, asked: CoalitionChange) -> Store:
     """Suspended, none of its terminals works."""
     return await coalition.change_store(office, actor, store_id, asked)

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Response
 from pydantic import BaseModel
 
 from admin_api import coalition, terminals
-from admin_api.coalition import Changed
+from admin_api.coalition import CoalitionChange
 from admin_api.console.credentials import credentials_answer
 from admin_api.console.entering import Fields, Refused, asked_of, taken_once
 from admin_api.console.forms import FormKey, Typed, new_key
@@ -29,7 +29,7 @@ Keeper = Annotated[Visitor, Depends(visiting(Permission.TERMINALS_WRITE))]
 
 Kind = Literal["partners", "networks", "stores"]
 Pause = Literal["suspend", "resume"]
-_CHANGES: dict[str, Callable[[Office, Actor, int, Changed], Awaitable[BaseModel]]] = {
+_CHANGES: dict[str, Callable[[Office, Actor, int, CoalitionChange], Awaitable[BaseModel]]] = {
     "partners": coalition.change_partner,
     "networks": coalition.change_network,
     "stores": coalition.change_store,
@@ -135,7 +135,7 @@ async def rename(visitor: Owner, office: InOffice, kind: Kind, number: Id, key: 
     """Give a partner, network or store another name."""
     place = f"/coalition/{kind}/{number}"
     try:
-        asked = asked_of(visitor.words, Changed, name=name)
+        asked = asked_of(visitor.words, CoalitionChange, name=name)
         await taken_once(
             office, visitor, key, f"rename {kind} {number}", asked,
             lambda: _CHANGES[kind](office, seen(visitor), number, asked),
@@ -156,7 +156,7 @@ async def ask_pause(visitor: Owner, office: InOffice, kind: Kind, number: Id, ve
 async def pause(visitor: Owner, office: InOffice, kind: Kind, number: Id, verb: Pause, key: FormKey) -> Response:
     """Suspend a partner, network or store with all that belongs to it, or let it work again."""
     asking = await _of(office, visitor, kind, number, verb)
-    asked = Changed(active=verb == "resume")
+    asked = CoalitionChange(active=verb == "resume")
     try:
         await taken_once(
             office, visitor, key, f"{verb} {kind} {number}", asked,

@@ -185,8 +185,8 @@ def test_an_adjustment_asked_for_twice_is_answered_twice_alike(runs: dict[str, R
     route = "POST /v1/accounts/{account_id}/adjustments"
     for run in runs.values():
         once, twice = (run.counts.get(("http", name), (0, 0)) for name in (route, f"{route} repeated"))
-        # The test may have ended between the two.
-        assert once[0] - 1 <= twice[0] <= once[0]
+        # The test may have ended between the two, at each of the desks.
+        assert once[0] - 3 <= twice[0] <= once[0]
 
 
 def test_in_the_opening_minute_every_register_signs_on_once_and_asks(runs: dict[str, Run]) -> None:

@@ -143,7 +143,7 @@ class Journal:
                 cards = {}
                 continue
             for token, status in zip(row.tokens[::2], row.tokens[1::2], strict=True):
-                if row.op == Op.MERGE_IN:
+                if row.op == Op.MERGE_IN or (row.op in {Op.LINK, Op.REPLACE} and status == 1):
                     # It comes behind the others, also if it was here once.
                     cards.pop(token, None)
                 cards[token] = status
