@@ -126,6 +126,7 @@ class Shown:
         self.what = words.t(key) if words.known(key) else entry.action
         kind, _, number = entry.subject.partition(":")
         self.place = _PAGES[kind].format(number) if kind in _PAGES and number.isdecimal() and number != "0" else ""
+        self.subject = words.t(f"audit.one_{kind}", number=number) if self.place else entry.subject
         self.detail = orjson.dumps(entry.detail, option=orjson.OPT_INDENT_2).decode() if entry.detail else ""
 
 

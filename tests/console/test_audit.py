@@ -27,7 +27,7 @@ async def test_what_was_done_is_found_and_exported(site: Site) -> None:
             await page.get_by_role("link", name="Export as CSV").click()
         text = Path(await (await download.value).path()).read_text("utf-8")
         assert text.count("store.change") == 2
-        await page.get_by_role("link", name="store:1").first.click()
+        await page.get_by_role("link", name="store 1").first.click()
         await expect(page.locator("h1")).to_have_text("Mill Street")
     async with site.page(Role.AUDITOR, phone=True, language="ru") as page:
         await site.see(page, "/audit", "audit-ru-phone")

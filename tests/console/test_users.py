@@ -20,7 +20,7 @@ async def test_somebody_is_invited_signs_in_and_is_suspended(site: Site) -> None
         await page.get_by_role("button", name="Invite").click()
         await site.shot(page, "user-link")
         link = await page.locator("#told").inner_text()
-        await page.get_by_role("link", name="I have kept them").click()
+        await page.get_by_role("link", name="I have kept it").click()
         await expect(page.locator(".state-tag").first).to_have_text("has not used the link yet")
 
         token = urlsplit(link).path.rpartition("/")[2]
@@ -62,7 +62,7 @@ async def test_a_token_is_made_shown_once_and_revoked(site: Site) -> None:
         await expect(page.locator("#told")).to_contain_text("tw_")
         await site.shot(page, "token-phone-dark")
         await fits(page, 360)
-        await page.get_by_role("link", name="I have kept them").click()
+        await page.get_by_role("link", name="I have kept it").click()
         await site.shot(page, "tokens-phone-dark")
         await fits(page, 360)
         await page.get_by_role("link", name="Revoke").click()
