@@ -45,6 +45,9 @@ async def changed(office: Office, actor: Actor, account: int, asked: MemberChang
     after = tidy(office, asked.applied_to(before))
     phone_card = None
     if after.phone != before.phone and phone_tokens:
+        if actor.account is not None and after.phone is not None:
+            # Whoever names a number here would be given it as a card, and nothing shows that it is his own.
+            raise conflict("this number works as a card: whoever proved that the new one is the member's changes it")
         phone_card = await _move_phone(office, actor, account, phone_tokens, before, after, asked.version)
     async with office.registry.writing() as transaction:
         row = _of_version(await members.member_for_change(transaction, account), account, asked.version)

@@ -107,3 +107,16 @@ async def test_a_members_token_opens_nothing_that_is_for_operators_and_an_operat
                 assert answer.status_code == 403, path
         for path in ("/v1/me", "/v1/me/balance", "/v1/me/entries", "/v1/me/expiring", "/v1/me/cards"):
             assert (await client.get(path)).status_code == 403, path
+
+
+async def test_a_member_cannot_make_a_card_of_somebody_elses_number(rig: OfficeRig) -> None:
+    async with rig.client() as client:
+        account = await registered(client, rig, 0, "Anna")
+        linked = await client.post(f"/v1/members/{account}/phone-card", headers=rig.key())
+        assert linked.status_code == 200, linked.text
+        async with signed_in(client, rig, account) as member:
+            version = (await got(member, "/v1/me"))["version"]
+            taken = await member.patch("/v1/me", json={"version": version, "phone": "+4915199999999"})
+            assert (taken.status_code, "works as a card" in taken.json()["detail"]) == (409, True)
+            given_up = await member.patch("/v1/me", json={"version": version, "phone": None})
+            assert given_up.status_code == 200, given_up.text
