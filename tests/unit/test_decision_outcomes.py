@@ -168,7 +168,13 @@ def test_119_card_in_use() -> None:
     account = funded()
     assert outcome(account, Op.REPLACE, new_token=b"N" * 16, new_token_state=2) == Out.CARD_IN_USE
     assert outcome(account, Op.REPLACE, new_token=b"A" * 16) == Out.CARD_IN_USE
-    assert outcome(account, Op.REPLACE, new_token=ISSUED, new_token_state=1) == Out.CARD_IN_USE
+    assert outcome(account, Op.REPLACE, new_token=ISSUED, new_token_state=2) == Out.CARD_IN_USE
+
+
+def test_a_card_that_moved_on_from_here_unused_and_is_free_again_comes_back() -> None:
+    account = funded()
+    account.approved(Op.REPLACE, new_token=ISSUED, new_token_state=1)
+    assert account.now.tokens[ISSUED] == 1
 
 
 def test_120_already_active() -> None:
