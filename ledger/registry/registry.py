@@ -123,7 +123,8 @@ class Registry:
             # Two transactions stood in each other's way; the same again will do.
             raise JournalDown(str(error)) from error
         except DOWN as error:
-            if isinstance(error, asyncpg.InterfaceError) and isinstance(error, ValueError):
+            mistaken = isinstance(error, asyncpg.InterfaceError) and isinstance(error, ValueError)
+            if mistaken and not isinstance(error, asyncpg.exceptions.ClientConfigurationError):
                 # The driver's own word for a number or a text that PostgreSQL could not even be sent.
                 raise Conflict("a value is out of its range") from error
             raise JournalDown(str(error)) from error

@@ -65,3 +65,9 @@ def test_whoever_starts_a_new_installation_gets_in_until_somebody_else_is_invite
     asyncio.run(execute(postgres_url, "UPDATE office.console_user SET password_hash = NULL"))
     assert run(postgres_url, "--email", "anna@example.com", "--name", "Anna").returncode == 0
     assert asyncio.run(link_for_newcomer(settings)) is None
+
+
+def test_an_address_that_is_none_is_named_as_such() -> None:
+    refused = run("nonsense", "--email", "anna@example.com", "--name", "Anna")
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert "invalid DSN" in refused.stderr
