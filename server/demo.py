@@ -9,8 +9,8 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
-from admin_api.card_numbers import ean13_numbers, new_card
-from admin_api.terminal_secrets import new_secret
+from admin_api.cards.card_numbers import ean13_numbers, new_card
+from admin_api.coalition.terminal_secrets import new_secret
 from ledger.card_tokens import token_hash
 from ledger.clock import SystemClock
 from ledger.greetings import encrypt

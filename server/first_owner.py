@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from admin_api.invitations import OwnerExists, first_owner_link, newcomer_link
+from admin_api.security.invitations import OwnerExists, first_owner_link, newcomer_link
 from ledger.clock import SystemClock
 from ledger.journal.postgres import Postgres
 from ledger.journal.writer import JournalDown

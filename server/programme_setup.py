@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from admin_api.terminal_secrets import new_secret
+from admin_api.coalition.terminal_secrets import new_secret
 from ledger.journal.onboarding import Onboarding
 from protocol import tokens
 from protocol.codes import CardKind

@@ -7,16 +7,16 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Path, Query
 from fastapi.responses import JSONResponse, StreamingResponse
 
-from admin_api import accounts, adjustments, history, merges
-from admin_api.accounts import AccountView, Because
-from admin_api.adjustments import AdjustmentAsked, AdjustmentView, State
+from admin_api.accounts import accounts, adjustments, history, merges
+from admin_api.accounts.accounts import AccountView, Because
+from admin_api.accounts.adjustments import AdjustmentAsked, AdjustmentView, State
+from admin_api.accounts.history import EntryView, RequestView, Wanted
+from admin_api.accounts.merges import MergeAsked, MergeView
 from admin_api.api.answers import CSV, AccountPath, Done, csv_answer
 from admin_api.api.cards import CardList
-from admin_api.cards import cards_of
+from admin_api.cards.cards import cards_of
 from admin_api.fields import BigId
-from admin_api.history import EntryView, RequestView, Wanted
 from admin_api.idempotency import IdempotencyKey, Reply, once, once_in_registry
-from admin_api.merges import MergeAsked, MergeView
 from admin_api.paging import Cursor, Page
 from admin_api.problem import PROBLEMS
 from admin_api.security.actor import Actor

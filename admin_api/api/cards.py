@@ -8,10 +8,10 @@ from fastapi import APIRouter, Depends, Path
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, Field
 
-from admin_api import card_batches, cards
 from admin_api.api.answers import CSV, Done, csv_answer
-from admin_api.card_batches import BatchAsked, BatchView
-from admin_api.cards import CardView, IssueAsked, Issued, NumberAsked, Reason, Ref
+from admin_api.cards import card_batches, cards
+from admin_api.cards.card_batches import BatchAsked, BatchView
+from admin_api.cards.cards import CardView, IssueAsked, Issued, NumberAsked, Reason, Ref
 from admin_api.fields import Asked
 from admin_api.idempotency import IdempotencyKey, Reply, once, once_in_registry
 from admin_api.paging import Cursor, Page

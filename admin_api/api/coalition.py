@@ -7,17 +7,17 @@ from typing import Annotated
 from fastapi import APIRouter, Depends
 from fastapi.responses import JSONResponse
 
-from admin_api import coalition, onboarding
-from admin_api.coalition import CoalitionChange, Network, NewNetwork, NewPartner, Partner, Store
+from admin_api.coalition import coalition, onboarding
+from admin_api.coalition.coalition import CoalitionChange, Network, NewNetwork, NewPartner, Partner, Store
+from admin_api.coalition.onboarding import NewStore, Onboarded, Onboarding, OpenedStore, check_terminals
+from admin_api.coalition.terminal_secrets import new_secrets
 from admin_api.fields import Id, IdFilter, Search
 from admin_api.idempotency import IdempotencyKey, Reply, once_in_registry
-from admin_api.onboarding import NewStore, Onboarded, Onboarding, OpenedStore, check_terminals
 from admin_api.paging import Cursor, Page
 from admin_api.problem import PROBLEMS
 from admin_api.security.actor import Actor
 from admin_api.security.authentication import InOffice, acting
 from admin_api.security.permissions import Permission
-from admin_api.terminal_secrets import new_secrets
 
 router = APIRouter(prefix="/v1", tags=["coalition"], responses=PROBLEMS)
 

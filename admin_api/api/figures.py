@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel
 
-from admin_api import figures
-from admin_api.figure_steps import Asked
+from admin_api.figures import figures
+from admin_api.figures.figure_steps import Asked
 from admin_api.problem import PROBLEMS
 from admin_api.security.actor import Actor
 from admin_api.security.authentication import InOffice, acting

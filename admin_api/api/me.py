@@ -8,14 +8,14 @@ from fastapi import APIRouter, Depends
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
-from admin_api import me
-from admin_api.accounts import BalanceView, Expiring
+from admin_api.accounts.accounts import BalanceView, Expiring
+from admin_api.accounts.history import EntryView, Wanted
 from admin_api.api.cards import BlockAsked, CardList
-from admin_api.cards import CardView, Ref
-from admin_api.history import EntryView, Wanted
+from admin_api.cards.cards import CardView, Ref
 from admin_api.idempotency import IdempotencyKey, Reply, once
-from admin_api.me import OwnChange
-from admin_api.members import MemberView
+from admin_api.members import me
+from admin_api.members.me import OwnChange
+from admin_api.members.members import MemberView
 from admin_api.paging import Cursor, Page
 from admin_api.problem import PROBLEMS
 from admin_api.security.actor import Actor

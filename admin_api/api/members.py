@@ -8,11 +8,20 @@ from fastapi import APIRouter, Depends, Query
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
-from admin_api import member_changes, members
 from admin_api.api.answers import Done
 from admin_api.fields import Asked
 from admin_api.idempotency import IdempotencyKey, Reply, once
-from admin_api.members import AccountId, Changed, ChangeView, Created, Found, MemberAsked, MemberChange, MemberView
+from admin_api.members import member_changes, members
+from admin_api.members.members import (
+    AccountId,
+    Changed,
+    ChangeView,
+    Created,
+    Found,
+    MemberAsked,
+    MemberChange,
+    MemberView,
+)
 from admin_api.problem import PROBLEMS
 from admin_api.security.actor import Actor
 from admin_api.security.authentication import InOffice, acting

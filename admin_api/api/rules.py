@@ -7,14 +7,14 @@ from typing import Annotated
 from fastapi import APIRouter, Depends
 from fastapi.responses import JSONResponse
 
-from admin_api import programme, rules
 from admin_api.fields import BigId, Id
 from admin_api.idempotency import IdempotencyKey, Reply, once_in_registry
 from admin_api.paging import Cursor, Page
 from admin_api.problem import PROBLEMS
-from admin_api.programme import TimeZone, TimeZoneAsked
-from admin_api.rules import NewRules, Rollback, RulesVersion, SavedRules
-from admin_api.rules_preview import Preview, PreviewAsked, preview
+from admin_api.programme import programme, rules
+from admin_api.programme.programme import TimeZone, TimeZoneAsked
+from admin_api.programme.rules import NewRules, Rollback, RulesVersion, SavedRules
+from admin_api.programme.rules_preview import Preview, PreviewAsked, preview
 from admin_api.security.actor import Actor
 from admin_api.security.authentication import InOffice, acting
 from admin_api.security.permissions import Permission

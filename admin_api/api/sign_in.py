@@ -10,10 +10,10 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Request, Response
 from pydantic import BaseModel, Field
 
-from admin_api import sign_in
 from admin_api.fields import Asked
 from admin_api.office import Office
 from admin_api.problem import PROBLEMS, not_found
+from admin_api.security import sign_in
 from admin_api.security.auditing import audited
 from admin_api.security.authentication import InOffice, InSession, address_of
 from admin_api.security.permissions import Role

@@ -9,16 +9,8 @@ from fastapi import APIRouter, Depends
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
-from admin_api import terminals
-from admin_api.fields import Id, IdFilter, Search, Told
-from admin_api.idempotency import IdempotencyKey, Reply, once_in_registry
-from admin_api.office import Office
-from admin_api.paging import Cursor, Page
-from admin_api.problem import PROBLEMS
-from admin_api.security.actor import Actor
-from admin_api.security.authentication import InOffice, acting
-from admin_api.security.permissions import Permission
-from admin_api.terminals import (
+from admin_api.coalition import terminals
+from admin_api.coalition.terminals import (
     OPERATIONS,
     Acted,
     Credentials,
@@ -28,6 +20,14 @@ from admin_api.terminals import (
     TerminalChange,
     TerminalOfStore,
 )
+from admin_api.fields import Id, IdFilter, Search, Told
+from admin_api.idempotency import IdempotencyKey, Reply, once_in_registry
+from admin_api.office import Office
+from admin_api.paging import Cursor, Page
+from admin_api.problem import PROBLEMS
+from admin_api.security.actor import Actor
+from admin_api.security.authentication import InOffice, acting
+from admin_api.security.permissions import Permission
 
 router = APIRouter(prefix="/v1", tags=["terminals"], responses=PROBLEMS)
 

@@ -10,13 +10,13 @@ from pydantic import BaseModel
 
 from admin_api.fields import Asked, BodyId, Email, Id, Name
 from admin_api.idempotency import IdempotencyKey, Reply, once_in_registry
-from admin_api.invitations import invitation_link
 from admin_api.office import Office
 from admin_api.paging import Cursor, Page, Position
 from admin_api.problem import PROBLEMS, conflict, forbidden, invalid, not_found
 from admin_api.security.actor import Actor
 from admin_api.security.auditing import audited
 from admin_api.security.authentication import InOffice, acting
+from admin_api.security.invitations import invitation_link
 from admin_api.security.permissions import ROLES, Permission, Role
 from admin_api.security.standing import check_standing
 from ledger.registry import sessions, tokens, users

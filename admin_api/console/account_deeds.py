@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Path, Response
 
-from admin_api import accounts
-from admin_api.accounts import iso_day
+from admin_api.accounts import accounts
+from admin_api.accounts.accounts import iso_day
 from admin_api.api.answers import AccountPath
 from admin_api.console.account_words import balance_sentences, status_sentence, when
 from admin_api.console.forms import FormKey, NotTaken, Typed, form_page, line_of, taken

@@ -6,8 +6,8 @@ from datetime import date
 
 from babel.dates import format_date
 
-from admin_api.accounts import AccountView, LotView
-from admin_api.at_register import AtNetwork
+from admin_api.accounts.accounts import AccountView, LotView
+from admin_api.accounts.at_register import AtNetwork
 from admin_api.console.words import Words
 
 _ALL_BP = 10_000

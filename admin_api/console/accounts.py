@@ -6,18 +6,18 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Response
 
-from admin_api import accounts, adjustments, history
-from admin_api.accounts import LotView, iso_day
+from admin_api.accounts import accounts, adjustments, history
+from admin_api.accounts.accounts import LotView, iso_day
+from admin_api.accounts.at_register import at_register
+from admin_api.accounts.history import EntryView
+from admin_api.accounts.history_finding import moments_of, stores_of
 from admin_api.api.answers import AccountPath, csv_answer
-from admin_api.at_register import at_register
 from admin_api.console.account_words import balance_sentences, lot_sentence, network_sentence, status_sentence, when
 from admin_api.console.entry_words import Told, told
 from admin_api.console.history_filter import OPERATIONS, Chosen
 from admin_api.console.rendering import page
 from admin_api.console.visitor import Visitor, seen, visiting
 from admin_api.console.words import Words
-from admin_api.history import EntryView
-from admin_api.history_finding import moments_of, stores_of
 from admin_api.office import Office
 from admin_api.paging import Page, Position, decode
 from admin_api.security.authentication import InOffice

@@ -6,9 +6,10 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query, Response
 
-from admin_api import accounts, adjustments
-from admin_api.accounts import day_of, iso_day
-from admin_api.adjustments import AdjustmentAsked, AdjustmentView, State
+from admin_api.accounts import accounts, adjustments
+from admin_api.accounts.accounts import day_of, iso_day
+from admin_api.accounts.adjustments import AdjustmentAsked, AdjustmentView, State
+from admin_api.accounts.history_finding import names_of
 from admin_api.api.answers import AccountPath
 from admin_api.console.account_words import balance_sentences, calendar, status_sentence, when
 from admin_api.console.forms import FormKey, NotTaken, Typed, form_page, line_of, points_of, taken
@@ -16,7 +17,6 @@ from admin_api.console.rendering import page
 from admin_api.console.visitor import Flash, Visitor, go, seen, visiting
 from admin_api.console.words import Words
 from admin_api.fields import BigId
-from admin_api.history_finding import names_of
 from admin_api.idempotency import Reply
 from admin_api.office import Office
 from admin_api.paging import Position, decode

@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Form, Path, Response
 
-from admin_api import cards
 from admin_api.api.answers import AccountPath
-from admin_api.cards import CardView, IssueAsked, Issued, KindName, Reason
+from admin_api.cards import cards
+from admin_api.cards.cards import CardView, IssueAsked, Issued, KindName, Reason
 from admin_api.console.card_form import TypedNumber
 from admin_api.console.forms import FormKey, NotTaken, Typed, at, form_page, taken
 from admin_api.console.rendering import page

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import ValidationError
 
-from admin_api.cards import NumberAsked
+from admin_api.cards.cards import NumberAsked
 from admin_api.console.forms import NotTaken, number_of
 from admin_api.console.words import Words
 

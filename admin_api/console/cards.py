@@ -7,17 +7,17 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Path, Query, Response
 from pydantic import ValidationError
 
-from admin_api import card_batches, cards
+from admin_api.accounts.history_finding import names_of
 from admin_api.api.answers import csv_answer
-from admin_api.card_batches import BatchAsked, BatchView
-from admin_api.cards import IssueAsked, Issued
+from admin_api.cards import card_batches, cards
+from admin_api.cards.card_batches import BatchAsked, BatchView
+from admin_api.cards.cards import IssueAsked, Issued
 from admin_api.console.account_words import when
 from admin_api.console.card_form import TypedNumber
 from admin_api.console.forms import FormKey, NotTaken, Typed, at, form_page, taken
 from admin_api.console.rendering import page
 from admin_api.console.visitor import Flash, Visitor, go, seen, visiting
 from admin_api.console.words import Words
-from admin_api.history_finding import names_of
 from admin_api.idempotency import Reply
 from admin_api.office import Office
 from admin_api.paging import Position, decode

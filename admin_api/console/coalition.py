@@ -8,7 +8,8 @@ from urllib.parse import urlencode
 
 from fastapi import APIRouter, Depends, Query, Response
 
-from admin_api import coalition, terminals
+from admin_api.coalition import coalition, terminals
+from admin_api.coalition.terminals import OPERATIONS, State, Terminal
 from admin_api.console.forms import new_key
 from admin_api.console.rendering import page
 from admin_api.console.visitor import Visitor, seen, visiting
@@ -17,7 +18,6 @@ from admin_api.office import Office
 from admin_api.paging import Page, Position, decode
 from admin_api.security.authentication import InOffice
 from admin_api.security.permissions import Permission
-from admin_api.terminals import OPERATIONS, State, Terminal
 
 router = APIRouter()
 Looking = Annotated[Visitor, Depends(visiting(Permission.COALITION_READ))]

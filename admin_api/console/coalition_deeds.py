@@ -8,8 +8,9 @@ from typing import Annotated, Literal, NamedTuple
 from fastapi import APIRouter, Depends, Response
 from pydantic import BaseModel
 
-from admin_api import coalition, terminals
-from admin_api.coalition import CoalitionChange
+from admin_api.coalition import coalition, terminals
+from admin_api.coalition.coalition import CoalitionChange
+from admin_api.coalition.terminals import OPERATIONS, TerminalChange
 from admin_api.console.credentials import credentials_answer
 from admin_api.console.entering import Fields, Refused, asked_of, taken_once
 from admin_api.console.forms import FormKey, Typed, new_key
@@ -21,7 +22,6 @@ from admin_api.problem import not_found
 from admin_api.security.actor import Actor
 from admin_api.security.authentication import InOffice
 from admin_api.security.permissions import Permission
-from admin_api.terminals import OPERATIONS, TerminalChange
 
 router = APIRouter()
 Owner = Annotated[Visitor, Depends(visiting(Permission.COALITION_WRITE))]

@@ -7,13 +7,13 @@ from urllib.parse import urlencode
 
 from fastapi import APIRouter, Depends, Query, Response
 
-from admin_api import figures
 from admin_api.console.dashboard_plots import dashboard_plots
 from admin_api.console.plots import Plot
 from admin_api.console.rendering import page
 from admin_api.console.tiles import tiles
 from admin_api.console.visitor import Visitor, seen, visiting
-from admin_api.figure_steps import Asked
+from admin_api.figures import figures
+from admin_api.figures.figure_steps import Asked
 from admin_api.office import Office
 from admin_api.security.authentication import InOffice
 from admin_api.security.permissions import Permission

@@ -8,14 +8,14 @@ from urllib.parse import parse_qs, urlsplit
 from fastapi import APIRouter, Depends, Form, Query, Request, Response
 from markupsafe import Markup
 
-from admin_api import sign_in as entering
 from admin_api.console.rendering import page
 from admin_api.console.visitor import LANGUAGE_COOKIE, Anybody, Flash, Visitor, go, keep, local, visiting
 from admin_api.office import Office
 from admin_api.problem import Problem
+from admin_api.security import sign_in as entering
 from admin_api.security.authentication import InOffice, address_of
 from admin_api.security.sessions import clear_cookie, device_in, set_cookies
-from admin_api.sign_in import Browser, SignedIn
+from admin_api.security.sign_in import Browser, SignedIn
 
 router = APIRouter()
 _NOT_FOUND, _WRONG, _TOO_MANY = 404, 422, 429

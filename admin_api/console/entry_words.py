@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from admin_api.accounts.history import CardChange, EntryView
+from admin_api.accounts.history_finding import Moment
 from admin_api.console.account_words import when
 from admin_api.console.words import Words
-from admin_api.history import CardChange, EntryView
-from admin_api.history_finding import Moment
 
 #: A register tells at once what happens; later than that it was offline.
 _LATE_MS = 300_000

@@ -9,8 +9,8 @@ from urllib.parse import urlencode
 
 from fastapi import Query
 
+from admin_api.accounts.history import OperationName
 from admin_api.fields import INTEGER_MAX
-from admin_api.history import OperationName
 from admin_api.office import Office
 from ledger.operations import Operation
 from ledger.registry.accounts import EntryFilter

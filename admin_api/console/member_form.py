@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from admin_api.console.account_words import calendar, when
 from admin_api.console.forms import NotTaken, Typed
 from admin_api.console.words import Words
-from admin_api.members import ChangeView, MemberView, PersonalGiven
+from admin_api.members.members import ChangeView, MemberView, PersonalGiven
 
 FIELDS = ("given_name", "family_name", "phone", "email", "birthday", "language", "marketing")
 CARD_KINDS = ("ean13", "pan")

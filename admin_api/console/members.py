@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Form, Query, Response
 from pydantic import ValidationError
 
-from admin_api import accounts, member_changes, members
+from admin_api.accounts import accounts
 from admin_api.api.answers import AccountPath
 from admin_api.console.account_words import when
 from admin_api.console.forms import FormKey, NotTaken, Typed, form_page, new_key, number_of, taken
@@ -15,7 +15,8 @@ from admin_api.console.member_form import CARD_KINDS, FIELDS, Personal, shown_ch
 from admin_api.console.rendering import page
 from admin_api.console.visitor import Flash, Visitor, go, seen, visiting
 from admin_api.idempotency import Reply
-from admin_api.members import MemberAsked, MemberCard, MemberChange
+from admin_api.members import member_changes, members
+from admin_api.members.members import MemberAsked, MemberCard, MemberChange
 from admin_api.office import Office
 from admin_api.problem import Problem, conflict
 from admin_api.security.authentication import InOffice

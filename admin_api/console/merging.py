@@ -6,8 +6,9 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Form, Response
 
-from admin_api import accounts, history, merges
-from admin_api.accounts import AccountView, iso_day
+from admin_api.accounts import accounts, history, merges
+from admin_api.accounts.accounts import AccountView, iso_day
+from admin_api.accounts.merges import MergeAsked
 from admin_api.api.answers import AccountPath
 from admin_api.console.account_words import balance_sentences, status_sentence, when
 from admin_api.console.entry_words import happened
@@ -16,8 +17,7 @@ from admin_api.console.rendering import page
 from admin_api.console.search import found_by
 from admin_api.console.visitor import Flash, Visitor, go, seen, visiting
 from admin_api.idempotency import Reply
-from admin_api.members import Found
-from admin_api.merges import MergeAsked
+from admin_api.members.members import Found
 from admin_api.office import Office
 from admin_api.paging import Position
 from admin_api.security.authentication import InOffice

@@ -12,8 +12,11 @@ from babel.numbers import is_currency
 from fastapi import APIRouter, Depends, Query, Response
 from starlette.datastructures import FormData
 
-from admin_api import coalition, onboarding, terminals
-from admin_api.coalition import NewNetwork
+from admin_api.coalition import coalition, onboarding, terminals
+from admin_api.coalition.coalition import NewNetwork
+from admin_api.coalition.onboarding import NetworkWithRules, NewStore, Onboarding, PartnerName, StoreWithTerminals
+from admin_api.coalition.terminal_secrets import new_secrets
+from admin_api.coalition.terminals import OPERATIONS, NewTerminal, TerminalOfStore
 from admin_api.console.credentials import credentials_answer
 from admin_api.console.entering import Fields, Refused, asked_of, bad, taken_once
 from admin_api.console.forms import FormKey, new_key
@@ -23,12 +26,9 @@ from admin_api.console.visitor import Flash, Visitor, go, seen, visiting
 from admin_api.console.words import Words
 from admin_api.fields import INTEGER_MAX
 from admin_api.office import Office
-from admin_api.onboarding import NetworkWithRules, NewStore, Onboarding, PartnerName, StoreWithTerminals
-from admin_api.rules import RulesFields
+from admin_api.programme.rules import RulesFields
 from admin_api.security.authentication import InOffice
 from admin_api.security.permissions import Permission
-from admin_api.terminal_secrets import new_secrets
-from admin_api.terminals import OPERATIONS, NewTerminal, TerminalOfStore
 from protocol.session import TERMINAL_ID
 
 router = APIRouter()

@@ -9,12 +9,13 @@ from typing import Annotated, Any
 import orjson
 from fastapi import APIRouter, Depends, Response
 
-from admin_api import figures, operations
+from admin_api import operations
 from admin_api.console.forms import FormKey, new_key
 from admin_api.console.rendering import page
 from admin_api.console.tiles import tiles
 from admin_api.console.visitor import Flash, Visitor, go, seen, visiting
 from admin_api.console.words import Words
+from admin_api.figures import figures
 from admin_api.idempotency import Key, Reply, replied_once
 from admin_api.office import Office
 from admin_api.operations import Proof

@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 from markupsafe import Markup
 
-from admin_api.bands import Value
+from admin_api.figures.bands import Value
 
 WIDTH, HEIGHT = 520, 200
 _RIGHT, _TOP, _BOTTOM = 8, 10, 24

@@ -11,8 +11,9 @@ from zoneinfo import available_timezones
 from babel.numbers import get_currency_precision
 from fastapi import APIRouter, Depends, Query, Response
 
-from admin_api import coalition, programme, rules
-from admin_api.coalition import Network
+from admin_api.accounts.history_finding import names_of
+from admin_api.coalition import coalition
+from admin_api.coalition.coalition import Network
 from admin_api.console.entering import Fields, Refused, asked_of, refusal, taken_once
 from admin_api.console.forms import FormKey, Typed, new_key
 from admin_api.console.rendering import page
@@ -20,13 +21,13 @@ from admin_api.console.rules_form import SECTIONS, RulesForm, told
 from admin_api.console.visitor import Flash, Visitor, go, seen, visiting
 from admin_api.console.words import Words
 from admin_api.fields import BigId, Id
-from admin_api.history_finding import names_of
 from admin_api.office import Office
 from admin_api.paging import Position, decode
 from admin_api.problem import Problem
-from admin_api.programme import TimeZoneAsked
-from admin_api.rules import Change, NewRules, Rollback, RulesFields, RulesVersion
-from admin_api.rules_preview import Example, Preview, PreviewAsked, preview
+from admin_api.programme import programme, rules
+from admin_api.programme.programme import TimeZoneAsked
+from admin_api.programme.rules import Change, NewRules, Rollback, RulesFields, RulesVersion
+from admin_api.programme.rules_preview import Example, Preview, PreviewAsked, preview
 from admin_api.security.authentication import InOffice
 from admin_api.security.permissions import Permission
 from ledger.slip import LINE_CHARACTERS_MAX, LINES_MAX, PLACEHOLDERS

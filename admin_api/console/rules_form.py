@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 from admin_api.console.entering import Refused
 from admin_api.console.words import Words
-from admin_api.rules import RulesChange, RulesFields
+from admin_api.programme.rules import RulesChange, RulesFields
 from ledger.rules_check import RANGES
 
 Unit = Literal["percent", "points", "days", "months", "times", "minutes", "hours", "holds"]

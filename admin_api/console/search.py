@@ -11,13 +11,14 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Form, Response
 
-from admin_api import accounts, members
-from admin_api.cards import tokens_for
+from admin_api.accounts import accounts
+from admin_api.cards.cards import tokens_for
 from admin_api.console.forms import at
 from admin_api.console.rendering import page
 from admin_api.console.visitor import Visitor, go, seen, visiting
 from admin_api.console.words import Words
-from admin_api.members import Found
+from admin_api.members import members
+from admin_api.members.members import Found
 from admin_api.office import Office
 from admin_api.problem import Problem
 from admin_api.security.authentication import InOffice

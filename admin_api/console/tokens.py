@@ -7,15 +7,15 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query, Response
 from pydantic import BaseModel
 
-from admin_api import coalition
+from admin_api.accounts.history_finding import names_of
 from admin_api.api.tokens import TokenAsked, TokenShown, list_tokens, make_token, revoke_token
+from admin_api.coalition import coalition
 from admin_api.console.credentials import told_once
 from admin_api.console.entering import Fields, Refused, asked_of, taken_once
 from admin_api.console.forms import FormKey, new_key
 from admin_api.console.rendering import page
 from admin_api.console.visitor import Flash, Visitor, go, seen, visiting
 from admin_api.fields import Id
-from admin_api.history_finding import names_of
 from admin_api.office import Office
 from admin_api.paging import Position, decode
 from admin_api.problem import Problem

@@ -6,9 +6,9 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query, Response
 
-from admin_api import coalition
 from admin_api.api.users import UserAsked, UserChange, change_user, invite_user, list_users, look_at_user, new_link
-from admin_api.coalition import Partner
+from admin_api.coalition import coalition
+from admin_api.coalition.coalition import Partner
 from admin_api.console.credentials import told_once
 from admin_api.console.entering import Refused, asked_of, taken_once
 from admin_api.console.forms import FormKey, Typed, new_key

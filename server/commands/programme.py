@@ -9,7 +9,7 @@ from zoneinfo import available_timezones
 
 import typer
 
-from admin_api.card_numbers import ean13_numbers, new_card
+from admin_api.cards.card_numbers import ean13_numbers, new_card
 from ledger.journal.onboarding import NotOnboarded, Onboarding, onboarding
 from ledger.journal.writer import JournalDown
 from ledger.programme import Rules

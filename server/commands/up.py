@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-from admin_api.invitations import NEWCOMER
+from admin_api.security.invitations import NEWCOMER
 from server import demo
 from server.commands.database import migrate_database
 from server.commands.invocation import required_url, say, tell

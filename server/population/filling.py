@@ -14,7 +14,7 @@ from functools import cache
 from itertools import islice
 from multiprocessing import get_context, parent_process
 
-from admin_api.card_numbers import new_card
+from admin_api.cards.card_numbers import new_card
 from ledger.entries import EntryWriter
 from ledger.journal.bulk import BulkWriter
 from ledger.journal.enrolment import Enrolled

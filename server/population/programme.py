@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from admin_api.terminal_secrets import new_secret
+from admin_api.coalition.terminal_secrets import new_secret
 from ledger.journal.onboarding import onboarding
 from ledger.programme import Rules
 from protocol.codes import Message

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from admin_api.terminal_secrets import new_secret
+from admin_api.coalition.terminal_secrets import new_secret
 from ledger.card_tokens import token_hash
 from ledger.journal.enrolment import NewCard
 from ledger.journal.onboarding import Onboarding, onboarding

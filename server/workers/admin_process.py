@@ -20,9 +20,9 @@ from typing import Any
 import structlog
 import uvloop
 
+from admin_api.accounts.finishing import Finishing
 from admin_api.app import create_app
-from admin_api.finishing import Finishing
-from admin_api.gathering import Gathering
+from admin_api.figures.gathering import Gathering
 from admin_api.office import Keys, Office
 from ledger.clock import Clock, SystemClock
 from ledger.ledger import OBSERVER, Ledger

@@ -8,7 +8,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from admin_api.card_numbers import ean13_numbers
+from admin_api.cards.card_numbers import ean13_numbers
 from ledger.clock import SystemClock
 from tests.campaign.faults import FAULTS, Fault
 from tests.campaign.fleet_link import FleetLink

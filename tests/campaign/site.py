@@ -19,7 +19,7 @@ from typing import Any
 
 import asyncpg
 
-from admin_api.card_numbers import new_card
+from admin_api.cards.card_numbers import new_card
 from ledger.hot_store import HotStore
 from ledger.journal import migrate
 from ledger.journal.enrolment import enrol

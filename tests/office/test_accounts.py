@@ -8,8 +8,8 @@ from typing import Any
 import httpx
 import pytest
 
-from admin_api import adjustments
-from admin_api.adjustments import AdjustmentAsked, finish_approved
+from admin_api.accounts import adjustments
+from admin_api.accounts.adjustments import AdjustmentAsked, finish_approved
 from admin_api.security.actor import Actor
 from admin_api.security.permissions import Permission
 from ledger.operations import Operation

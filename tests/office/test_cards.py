@@ -5,9 +5,9 @@ from typing import Any
 import httpx
 import pytest
 
-from admin_api import card_batches
-from admin_api.card_batches import BatchAsked
-from admin_api.cards import CardView, IssueAsked, NumberAsked, issue
+from admin_api.cards import card_batches
+from admin_api.cards.card_batches import BatchAsked
+from admin_api.cards.cards import CardView, IssueAsked, NumberAsked, issue
 from admin_api.security.actor import Actor
 from admin_api.security.permissions import Permission
 from protocol.codes import CardKind

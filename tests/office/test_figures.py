@@ -1,7 +1,7 @@
 import asyncpg
 import pytest
 
-from admin_api.figure_steps import STEPS_MAX
+from admin_api.figures.figure_steps import STEPS_MAX
 from admin_api.security.permissions import Permission
 from tests.rigs.figures_demo import fill
 from tests.rigs.office_rig import OfficeRig

@@ -7,7 +7,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from admin_api.gathering import CLOSED_AFTER_MINUTES, STEP_MINUTES, Gathering
+from admin_api.figures.gathering import CLOSED_AFTER_MINUTES, STEP_MINUTES, Gathering
 from ledger.journal.postgres import Postgres
 from ledger.journal.writer import JournalDown
 from ledger.operations import Operation, Outcome

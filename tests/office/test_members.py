@@ -3,8 +3,8 @@ from typing import Any
 import httpx
 import pytest
 
-from admin_api import members
-from admin_api.members import MemberAsked, personal_data
+from admin_api.members import members
+from admin_api.members.members import MemberAsked, personal_data
 from admin_api.security.actor import Actor
 from admin_api.security.permissions import Permission
 from tests.rigs.office_rig import EVERYTHING, OfficeRig

@@ -6,8 +6,9 @@ import httpx
 import pytest
 import structlog
 
-from admin_api import cards, member_changes
-from admin_api.member_changes import erase
+from admin_api.cards import cards
+from admin_api.members import member_changes
+from admin_api.members.member_changes import erase
 from admin_api.security.actor import Actor
 from ledger.journal.enrolment import Enrolled
 from ledger.operations import Operation

@@ -7,10 +7,10 @@ from typing import Any
 import httpx
 import pytest
 
-from admin_api import merges
-from admin_api.finishing import Finishing
-from admin_api.members import MemberAsked, create
-from admin_api.merges import MergeAsked, finish_merges, merge
+from admin_api.accounts import merges
+from admin_api.accounts.finishing import Finishing
+from admin_api.accounts.merges import MergeAsked, finish_merges, merge
+from admin_api.members.members import MemberAsked, create
 from admin_api.security.actor import Actor
 from ledger.clock import SystemClock
 from ledger.operations import Operation

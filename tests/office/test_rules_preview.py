@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from admin_api.card_numbers import ean13_numbers, new_card
-from admin_api.rules_preview import Effect, Example, effect
+from admin_api.cards.card_numbers import ean13_numbers, new_card
+from admin_api.coalition.terminal_secrets import new_secret
+from admin_api.programme.rules_preview import Effect, Example, effect
 from admin_api.security.permissions import Permission
-from admin_api.terminal_secrets import new_secret
 from ledger.clock import SystemClock
 from ledger.journal.onboarding import onboarding
 from ledger.operations import Outcome

@@ -10,7 +10,7 @@ from admin_api.app import create_app
 from admin_api.office import Office, OfficeLimits
 from admin_api.problem import Problem
 from admin_api.security.permissions import Role
-from admin_api.sign_in import Browser, sign_in
+from admin_api.security.sign_in import Browser, sign_in
 from tests.rigs.moved_clock import MovedClock
 from tests.rigs.office_rig import CONSOLE_URL, OfficeRig
 from tests.rigs.people import PASSWORD, Person, accepted, invited, session_cookie, signed_in

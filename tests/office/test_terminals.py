@@ -4,8 +4,8 @@ from typing import Any, get_args
 import httpx
 import pytest
 
+from admin_api.coalition.terminals import OperationName
 from admin_api.security.permissions import ROLES, Permission, Role
-from admin_api.terminals import OperationName
 from protocol.codes import Message
 from tests.rigs.office_rig import EVERYTHING, OfficeRig
 from tests.rigs.signing_on import signs_on

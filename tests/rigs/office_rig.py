@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 
 from admin_api.app import create_app
-from admin_api.card_numbers import ean13_numbers, new_card
+from admin_api.cards.card_numbers import ean13_numbers, new_card
 from admin_api.office import Keys, Office, OfficeLimits
 from admin_api.security.permissions import Permission
 from ledger.clock import SystemClock

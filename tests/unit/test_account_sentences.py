@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from admin_api.accounts import AccountView, BalanceView, LotView
-from admin_api.at_register import AtNetwork
+from admin_api.accounts.accounts import AccountView, BalanceView, LotView
+from admin_api.accounts.at_register import AtNetwork
+from admin_api.accounts.history import Asker, CardChange, EntryView
+from admin_api.accounts.history_finding import Moment
 from admin_api.console.account_words import balance_sentences, network_sentence
 from admin_api.console.entry_words import happened, told
 from admin_api.console.words import LANGUAGES, Words, texts
-from admin_api.history import Asker, CardChange, EntryView
-from admin_api.history_finding import Moment
 from ledger.operations import Operation
 
 AT_MS = int(datetime(2026, 3, 12, 14, 5, tzinfo=UTC).timestamp()) * 1_000

@@ -1,6 +1,6 @@
 import pytest
 
-from admin_api.bands import Band, Noise, band, marks, usual
+from admin_api.figures.bands import Band, Noise, band, marks, usual
 
 DAY_MS = 86_400_000
 STEP_MS = 600_000

@@ -1,6 +1,6 @@
 import pytest
 
-from admin_api.card_numbers import Series, grouped
+from admin_api.cards.card_numbers import Series, grouped
 from protocol.codes import CardKind
 from protocol.tokens import canonical
 

@@ -4,8 +4,8 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from admin_api.bands import Value
 from admin_api.console.plots import Line, Plot, nice_ticks, time_ticks
+from admin_api.figures.bands import Value
 
 HOUR_MS = 3_600_000
 _OFFSET_MS = 3 * HOUR_MS

@@ -1,6 +1,6 @@
 from prometheus_client import generate_latest
 
-from admin_api.sampling import Scrape, figures_between, quantile, scrape
+from admin_api.figures.sampling import Scrape, figures_between, quantile, scrape
 from protocol.codes import Message, Outcome
 from server.observation.metrics import Metrics
 

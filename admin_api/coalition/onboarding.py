@@ -7,16 +7,16 @@ from collections.abc import Iterable, Iterator
 
 from pydantic import Field
 
-from admin_api.coalition import Currency, Store, check_unbound, open_network, visible_store
+from admin_api.coalition.coalition import Currency, Store, check_unbound, open_network, visible_store
+from admin_api.coalition.terminal_secrets import NewSecret
+from admin_api.coalition.terminals import Credentials, NewTerminal, open_terminals
 from admin_api.fields import Asked, BodyId, Name, Told
 from admin_api.office import Office
 from admin_api.problem import invalid
-from admin_api.rules import RulesFields, visible_network
+from admin_api.programme.rules import RulesFields, visible_network
 from admin_api.security.actor import Actor
 from admin_api.security.auditing import audited
 from admin_api.security.permissions import Permission
-from admin_api.terminal_secrets import NewSecret
-from admin_api.terminals import Credentials, NewTerminal, open_terminals
 from ledger.registry import coalition
 from ledger.registry.registry import Transaction
 

@@ -10,7 +10,7 @@ from admin_api.fields import Asked, BodyId, Name, Told
 from admin_api.office import Office
 from admin_api.paging import Page, Position
 from admin_api.problem import forbidden, not_found
-from admin_api.rules import RulesFields, bad_rules, visible_network
+from admin_api.programme.rules import RulesFields, bad_rules, visible_network
 from admin_api.security.actor import Actor
 from admin_api.security.auditing import audited
 from admin_api.security.permissions import Permission

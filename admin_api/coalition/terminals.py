@@ -7,7 +7,8 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import Field, StringConstraints
 
-from admin_api.coalition import Store, seen_partner, visible_store
+from admin_api.coalition.coalition import Store, seen_partner, visible_store
+from admin_api.coalition.terminal_secrets import NewSecret, new_secrets
 from admin_api.fields import Asked, BodyId, Told
 from admin_api.office import Office
 from admin_api.paging import Page, Position
@@ -15,7 +16,6 @@ from admin_api.problem import Problem, conflict, forbidden, not_found
 from admin_api.security.actor import Actor
 from admin_api.security.auditing import audited
 from admin_api.security.permissions import Permission
-from admin_api.terminal_secrets import NewSecret, new_secrets
 from ledger.registry import terminals
 from ledger.registry.registry import Row, Transaction
 from protocol.codes import Message

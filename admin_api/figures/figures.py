@@ -9,9 +9,9 @@ from typing import Any, Literal, TypeAlias
 
 import orjson
 
-from admin_api.bands import DAYS_MAX, HOURS_MS, Noise, Value, band, marks
-from admin_api.figure_steps import DAY_MS, HOUR_MS, MINUTE_MS, Asked, Grid, days_before, grid_for, spans_to_read
-from admin_api.gathering import KEEP_MINUTES, KEEP_SAMPLES_MS
+from admin_api.figures.bands import DAYS_MAX, HOURS_MS, Noise, Value, band, marks
+from admin_api.figures.figure_steps import DAY_MS, HOUR_MS, MINUTE_MS, Asked, Grid, days_before, grid_for, spans_to_read
+from admin_api.figures.gathering import KEEP_MINUTES, KEEP_SAMPLES_MS
 from admin_api.office import Office
 from admin_api.problem import not_found
 from admin_api.security.actor import Actor

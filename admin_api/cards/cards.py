@@ -13,15 +13,15 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, Field, model_validator
 
-from admin_api.card_numbers import DIGITS, Series, new_card
+from admin_api.cards.card_numbers import DIGITS, Series, new_card
 from admin_api.deeds import Deed, do
 from admin_api.fields import Asked
 from admin_api.office import Office
 from admin_api.problem import conflict, invalid, not_found
-from admin_api.reach import check_reach
 from admin_api.security.actor import Actor
 from admin_api.security.auditing import audited
 from admin_api.security.permissions import Permission
+from admin_api.security.reach import check_reach
 from ledger.card_tokens import token_hash
 from ledger.journal.enrolment import NewCard
 from ledger.operator_desk import Decided

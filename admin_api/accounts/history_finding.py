@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from admin_api.office import Office
-from admin_api.reach import check_reach
 from admin_api.security.actor import Actor
 from admin_api.security.permissions import Permission
+from admin_api.security.reach import check_reach
 from ledger.operations import Operation
 from ledger.registry import accounts, names
 

@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from admin_api.adjustments import finish_approved
-from admin_api.merges import finish_merges
+from admin_api.accounts.adjustments import finish_approved
+from admin_api.accounts.merges import finish_merges
 from admin_api.office import Office
 from ledger.journal.writer import JournalDown
 

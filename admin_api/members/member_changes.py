@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from functools import partial
 
-from admin_api.card_numbers import ACTIVE, ISSUED
-from admin_api.cards import card_of, link
+from admin_api.cards.card_numbers import ACTIVE, ISSUED
+from admin_api.cards.cards import card_of, link
 from admin_api.deeds import Deed, do, step
-from admin_api.members import Changed, MemberChange, PhoneCard, fields_of, personal_data, tidy
+from admin_api.members.members import Changed, MemberChange, PhoneCard, fields_of, personal_data, tidy
 from admin_api.office import Office
 from admin_api.problem import Problem, conflict, invalid, not_found, unavailable
-from admin_api.reach import check_reach
 from admin_api.security.actor import Actor
 from admin_api.security.auditing import audited
 from admin_api.security.permissions import Permission
+from admin_api.security.reach import check_reach
 from ledger.registry import cards, deeds, members
 from ledger.registry.personal import PersonalFields
 from ledger.registry.registry import Row, Transaction

@@ -9,7 +9,7 @@ from pydantic import Field, StrictBool, StrictInt
 
 from admin_api.fields import Asked, Told
 from admin_api.office import Office
-from admin_api.rules import Change, RulesChange, bad_rules, changes, visible_network
+from admin_api.programme.rules import Change, RulesChange, bad_rules, changes, visible_network
 from admin_api.security.actor import Actor
 from admin_api.security.permissions import Permission
 from ledger.decision import Decider

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from admin_api.bands import DAYS_MAX, HOURS_MS
-from admin_api.gathering import KEEP_MINUTES, KEEP_SAMPLES_MS
+from admin_api.figures.bands import DAYS_MAX, HOURS_MS
+from admin_api.figures.gathering import KEEP_MINUTES, KEEP_SAMPLES_MS
 from admin_api.problem import bad_request
 from ledger.programme import Programme
 from ledger.registry.figures import Spans

@@ -12,16 +12,16 @@ from typing import Any, Literal
 import orjson
 from pydantic import BaseModel, Field, model_validator
 
-from admin_api.card_numbers import ACTIVE, ISSUED, Series, grouped, new_card
-from admin_api.cards import KINDS, KindName, Prefix, check_prefix
+from admin_api.cards.card_numbers import ACTIVE, ISSUED, Series, grouped, new_card
+from admin_api.cards.cards import KINDS, KindName, Prefix, check_prefix
 from admin_api.fields import Asked, Line
 from admin_api.office import Office
 from admin_api.paging import Page, Position
 from admin_api.problem import conflict, invalid, not_found, unavailable
-from admin_api.reach import check_reach
 from admin_api.security.actor import Actor
 from admin_api.security.auditing import audited
 from admin_api.security.permissions import Permission
+from admin_api.security.reach import check_reach
 from ledger.journal.enrolment import NewCard
 from ledger.registry import cards
 from ledger.registry.registry import Row

@@ -11,8 +11,8 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
+from admin_api.figures.sampling import Scrape, figures_between, scrape
 from admin_api.office import Office
-from admin_api.sampling import Scrape, figures_between, scrape
 from ledger.journal.writer import JournalDown
 from ledger.registry import figures
 from ledger.registry.registry import Conflict

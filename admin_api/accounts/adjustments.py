@@ -11,16 +11,16 @@ from typing import Annotated, Literal, Self
 import structlog
 from pydantic import BaseModel, Field, model_validator
 
-from admin_api.accounts import ReasonText, check_account, day_of, iso_end
+from admin_api.accounts.accounts import ReasonText, check_account, day_of, iso_end
 from admin_api.deeds import Deed, do
 from admin_api.fields import Asked
 from admin_api.office import Office
 from admin_api.paging import Page, Position
 from admin_api.problem import Problem, conflict, forbidden, invalid, not_found
-from admin_api.reach import check_reach
 from admin_api.security.actor import Actor
 from admin_api.security.auditing import audited
 from admin_api.security.permissions import Permission
+from admin_api.security.reach import check_reach
 from ledger.journal.writer import JournalDown
 from ledger.operator_desk import Undecided
 from ledger.registry import adjustments

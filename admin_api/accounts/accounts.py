@@ -9,14 +9,14 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel
 
-from admin_api.cards import CardView
+from admin_api.cards.cards import CardView
 from admin_api.deeds import Deed, do
 from admin_api.fields import Asked, Line
 from admin_api.office import Office
 from admin_api.problem import not_found
-from admin_api.reach import check_reach
 from admin_api.security.actor import Actor
 from admin_api.security.permissions import Permission
+from admin_api.security.reach import check_reach
 from ledger.decision import Decider
 from ledger.operations import Operation
 from ledger.operator_desk import Decided

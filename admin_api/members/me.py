@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from admin_api import accounts
-from admin_api.accounts import BalanceView, Expiring
-from admin_api.cards import CardView, Reason, block_row
-from admin_api.history import EntryView, page_of
-from admin_api.member_changes import changed
-from admin_api.members import MemberChange, MemberView, PersonalGiven, seen
+from admin_api.accounts import accounts
+from admin_api.accounts.accounts import BalanceView, Expiring
+from admin_api.accounts.history import EntryView, page_of
+from admin_api.cards.cards import CardView, Reason, block_row
+from admin_api.members.member_changes import changed
+from admin_api.members.members import MemberChange, MemberView, PersonalGiven, seen
 from admin_api.office import Office
 from admin_api.paging import Page, Position
 from admin_api.problem import not_found
-from admin_api.reach import check_own
 from admin_api.security.actor import Actor
+from admin_api.security.reach import check_own
 from ledger.registry import cards
 from ledger.registry.accounts import EntryFilter
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, date, datetime
 from zoneinfo import ZoneInfo, available_timezones
 
-from admin_api.coalition import check_unbound
+from admin_api.coalition.coalition import check_unbound
 from admin_api.fields import Asked, Told
 from admin_api.office import Office
 from admin_api.problem import invalid

@@ -11,16 +11,16 @@ import orjson
 from fastapi import Query
 from pydantic import BaseModel
 
-from admin_api.accounts import check_account
-from admin_api.cards import StatusName, status_name
+from admin_api.accounts.accounts import check_account
+from admin_api.cards.cards import StatusName, status_name
 from admin_api.fields import INTEGER_MAX
 from admin_api.office import Office
 from admin_api.paging import Page, Position
 from admin_api.problem import invalid, not_found
-from admin_api.reach import check_reach
 from admin_api.security.actor import Actor
 from admin_api.security.auditing import audited
 from admin_api.security.permissions import Permission
+from admin_api.security.reach import check_reach
 from ledger.hot_store import unpack
 from ledger.operations import Operation
 from ledger.registry import accounts, cards

@@ -7,16 +7,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
-from admin_api.accounts import own_state
-from admin_api.cards import CardView, KindName, card_of, hashes_for, link
+from admin_api.accounts.accounts import own_state
+from admin_api.cards.cards import CardView, KindName, card_of, hashes_for, link
 from admin_api.deeds import step
 from admin_api.fields import Asked
 from admin_api.office import Office
 from admin_api.problem import Problem, conflict, invalid, not_found
-from admin_api.reach import check_reach
 from admin_api.security.actor import Actor
 from admin_api.security.auditing import audited
 from admin_api.security.permissions import Permission
+from admin_api.security.reach import check_reach
 from ledger.journal.enrolment import NewCard
 from ledger.registry import cards, deeds, members
 from ledger.registry.personal import FIELDS, PersonalData, PersonalFields, tidied

@@ -13,16 +13,16 @@ from typing import Self
 import structlog
 from pydantic import BaseModel
 
-from admin_api.accounts import ReasonText, own_state
+from admin_api.accounts.accounts import ReasonText, own_state
 from admin_api.deeds import Deed, do, step
 from admin_api.fields import Asked
-from admin_api.members import AccountId, personal_data
+from admin_api.members.members import AccountId, personal_data
 from admin_api.office import Office
 from admin_api.problem import Problem, conflict, unavailable
-from admin_api.reach import check_reach
 from admin_api.security.actor import Actor
 from admin_api.security.auditing import audited
 from admin_api.security.permissions import Permission
+from admin_api.security.reach import check_reach
 from ledger.journal.writer import JournalDown
 from ledger.operator_desk import Undecided
 from ledger.registry import members, merges

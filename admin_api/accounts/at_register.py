@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from admin_api.accounts import decided, own_state
-from admin_api.cards import CardView
+from admin_api.accounts.accounts import decided, own_state
+from admin_api.cards.cards import CardView
 from admin_api.office import Office
-from admin_api.reach import check_reach
 from admin_api.security.actor import Actor
 from admin_api.security.permissions import Permission
+from admin_api.security.reach import check_reach
 from ledger.operations import Operation
 from ledger.registry import cards
 from protocol.codes import AMOUNT_MAX, Outcome

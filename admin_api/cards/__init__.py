@@ -1,0 +1,1 @@
+"""Cards, batches of them, and their numbers."""

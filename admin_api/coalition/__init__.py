@@ -1,0 +1,1 @@
+"""Who takes part: partners, their networks and stores, and the terminals in them."""

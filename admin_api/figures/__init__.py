@@ -1,0 +1,1 @@
+"""Figures: gathered, kept by step, told with their usual band."""

@@ -1,0 +1,1 @@
+"""Members: personal data, its changes, and what a member does himself."""

@@ -1,0 +1,1 @@
+"""What holds for receipts: rules in versions, their preview, the time zone."""
