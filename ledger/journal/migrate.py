@@ -9,7 +9,7 @@ from importlib import resources
 
 import asyncpg
 
-from ledger.journal.writer import DOWN
+from ledger.journal.writer import DOWN, JournalDown
 
 _LOCK_KEY = 7411_0001
 _POLL_S = 0.1
@@ -72,6 +72,20 @@ async def run(postgres_url: str) -> list[str]:
         return [migration.name for migration in _pending(applied)]
     finally:
         await connection.close()
+
+
+async def lacking(postgres_url: str) -> list[str]:
+    """Return the names of the migrations that the database has not had yet. Raises MigrationError and JournalDown."""
+    try:
+        connection = await asyncpg.connect(postgres_url)
+        try:
+            known = await connection.fetchval("SELECT to_regclass('migration')")
+            rows = await connection.fetch("SELECT number, checksum FROM migration") if known else []
+        finally:
+            await connection.close()
+    except DOWN as error:
+        raise JournalDown(str(error)) from error
+    return [migration.name for migration in _pending({row["number"]: row["checksum"] for row in rows})]
 
 
 def _pending(applied: dict[int, str]) -> list[Migration]:

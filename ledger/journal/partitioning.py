@@ -16,11 +16,15 @@ class WorkersRunning(Exception):  # noqa: N818 - it says what is the matter
     """The number of partitions cannot change while workers own some of them."""
 
 
+class NotMigrated(Exception):  # noqa: N818 - it says what is the matter
+    """The database has none of the tables."""
+
+
 async def ensure_partitions(postgres: Postgres, count: int, *, timeout_s: float = _TIMEOUT_S) -> bool:
     """Bring the number of partitions to `count`; return whether it was changed.
 
     A change voids what Redis remembers, because accounts move between partitions. Raises WorkersRunning when that is
-    needed while a worker holds a partition, and JournalDown.
+    needed while a worker holds a partition, NotMigrated and JournalDown.
     """
     try:
         # One bound for all of it: a PostgreSQL that hangs in the middle must not hold a starting worker for ever.
@@ -32,6 +36,8 @@ async def ensure_partitions(postgres: Postgres, count: int, *, timeout_s: float 
                 return await _change(connection, count)
             finally:
                 await connection.close()
+    except asyncpg.UndefinedTableError as error:
+        raise NotMigrated("the database has no tables: run `tillwire migrate`") from error
     except DOWN as error:
         raise JournalDown(str(error)) from error
 

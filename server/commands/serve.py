@@ -1,5 +1,6 @@
 """`tillwire up`, `serve`, `health`."""
 
+import asyncio
 import ssl
 import sys
 import urllib.error
@@ -63,10 +64,26 @@ def serve(
         workers=workers, listen_host=listen_host, listen_port=listen_port, admin_port=admin_port
     )
     settings = loaded.settings
-    for name in ("postgres_url", "redis_url"):
-        required_url(settings, name)
+    postgres_url = required_url(settings, "postgres_url")
+    required_url(settings, "redis_url")
+    _expect_migrated(postgres_url)
     configure_logging(settings.log_level, settings.log_format)
     raise typer.Exit(run_server(settings, load_secrets(settings), unknown_variables=loaded.unknown_variables))
+
+
+def _expect_migrated(postgres_url: str) -> None:
+    """Raise OperatorError for a database of an earlier release; one that is away may be of this one when it comes."""
+    from ledger.journal.migrate import MigrationError, lacking
+    from ledger.journal.writer import JournalDown
+
+    try:
+        missing = asyncio.run(lacking(postgres_url))
+    except JournalDown:
+        return
+    except MigrationError as error:
+        raise OperatorError(str(error)) from None
+    if missing:
+        raise OperatorError(f"the database lacks {missing[0]}: run `tillwire migrate`")
 
 
 def health(

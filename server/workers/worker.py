@@ -19,7 +19,7 @@ import structlog
 import uvloop
 
 from ledger.clock import Clock, SystemClock
-from ledger.journal.partitioning import WorkersRunning
+from ledger.journal.partitioning import NotMigrated, WorkersRunning
 from ledger.journal.writer import JournalDown
 from ledger.ledger import Engines, Ledger, Place
 from ledger.slip import TemplateError
@@ -115,7 +115,7 @@ class Worker:
             try:
                 await self.ledger.start()
                 break
-            except (JournalDown, WorkersRunning) as error:
+            except (JournalDown, NotMigrated, WorkersRunning) as error:
                 _log.warning("cannot begin yet", reason=str(error))
                 await asyncio.sleep(_RETRY_S)
         deadline = self._clock.monotonic_s() + _PARTITIONS_WAIT_S

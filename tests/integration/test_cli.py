@@ -100,6 +100,13 @@ def test_migrate_twice(empty_postgres_url: str) -> None:
     assert tillwire("migrate", TILLWIRE_POSTGRES_URL=empty_postgres_url).stdout == "nothing to do\n"
 
 
+def test_nobody_serves_on_a_database_of_an_earlier_release(empty_postgres_url: str, valkey_url: str) -> None:
+    urls = {"TILLWIRE_POSTGRES_URL": empty_postgres_url, "TILLWIRE_REDIS_URL": valkey_url}
+    refused = tillwire("serve", **urls)
+    assert (refused.returncode != 0, len(refused.stderr.splitlines())) == (True, 1)
+    assert "tillwire migrate" in refused.stderr
+
+
 def test_a_stranger_on_the_admin_port_is_not_taken_for_tillwire() -> None:
     with socket.create_server(("127.0.0.1", 0)) as stranger:
         port = stranger.getsockname()[1]
