@@ -26,9 +26,9 @@ SELECT i, 1, 0, CASE WHEN i > 9000 THEN 48 ELSE 20 END, decode(lpad(to_hex(i), 3
 INSERT INTO office.audit (at_ms, actor, actor_name, action, subject, account_id, partner_id, request_id)
 SELECT i, 'user:' || i % 500, 'A', 'member.look', 'member:' || i, i % 10000, CASE WHEN i % 50 = 0 THEN i % 19 END,
     decode(lpad(to_hex(i), 32, '0'), 'hex') FROM generate_series(1, 30000) i;
-INSERT INTO office.adjustment (account_id, points, expiry_day, reason, request_id, state, asked_by, asked_ms)
+INSERT INTO office.adjustment (account_id, points, expiry_day, reason, request_id, state, asked_by, asked_person, asked_ms)
 SELECT i, 1, 0, '', decode(lpad(to_hex(i), 32, '0'), 'hex'), CASE i WHEN 7 THEN 'waiting' WHEN 8 THEN 'approved'
-    ELSE 'done' END, 'a', 1 FROM generate_series(1, 10000) i;
+    ELSE 'done' END, 'a', 'user:' || i, 1 FROM generate_series(1, 10000) i;
 INSERT INTO office.merge (source, target, request_out, request_in, state, reason, asked_by, asked_ms)
 SELECT i, i + 5000, decode(lpad(to_hex(i), 32, '0'), 'hex'), decode(lpad(to_hex(i), 32, '0'), 'hex'),
     CASE i WHEN 7 THEN 'out' ELSE 'done' END, '', 'a', 1 FROM generate_series(1, 5000) i;
@@ -76,7 +76,7 @@ ASKED: list[tuple[str, str, tuple[Any, ...]]] = [
     ("members", "changes", (7, 51)),
     ("members", "erase_changes", (7,)),
     ("members", "erase_lookups", (7,)),
-    ("members", "working_phone_cards", (7,)),
+    ("members", "phone_cards", (7,)),
     ("merges", "of_source", (7,)),
     ("merges", "open", (9, 100)),
     ("merges", "is_open_target", (7,)),
