@@ -26,7 +26,8 @@ SELECT i, 1, 0, CASE WHEN i > 9000 THEN 48 ELSE 20 END, decode(lpad(to_hex(i), 3
 INSERT INTO office.audit (at_ms, actor, actor_name, action, subject, account_id, partner_id, request_id)
 SELECT i, 'user:' || i % 500, 'A', 'member.look', 'member:' || i, i % 10000, CASE WHEN i % 50 = 0 THEN i % 19 END,
     decode(lpad(to_hex(i), 32, '0'), 'hex') FROM generate_series(1, 30000) i;
-INSERT INTO office.adjustment (account_id, points, expiry_day, reason, request_id, state, asked_by, asked_person, asked_ms)
+INSERT INTO office.adjustment (account_id, points, expiry_day, reason, request_id, state, asked_by, asked_person,
+    asked_ms)
 SELECT i, 1, 0, '', decode(lpad(to_hex(i), 32, '0'), 'hex'), CASE i WHEN 7 THEN 'waiting' WHEN 8 THEN 'approved'
     ELSE 'done' END, 'a', 'user:' || i, 1 FROM generate_series(1, 10000) i;
 INSERT INTO office.merge (source, target, request_out, request_in, state, reason, asked_by, asked_ms)
