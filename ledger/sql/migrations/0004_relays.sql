@@ -1,0 +1,41 @@
+-- Relays: a store's own computer that speaks to its registers and, over MQTT, to the bridge.
+
+-- A relay is a terminal of its store that nobody can sign on as: what it reserves is journaled under it, and it is suspended and revoked like any.
+-- Its key is derived from the server's secrets, its code and `generation`, so that it stands nowhere; the next generation is another key.
+-- `allowance_points` is what it may reserve for a card to be spent off line, 0 = nothing, and `allowance_ms` how long that may be spent.
+-- The rest is what it last said of itself: how many requests wait in the store, since when the oldest of them does, and since when it was alone.
+CREATE TABLE relay (
+    terminal_id integer PRIMARY KEY REFERENCES terminal,
+    generation integer NOT NULL DEFAULT 1 CHECK (generation > 0),
+    allowance_points bigint NOT NULL DEFAULT 0 CHECK (allowance_points >= 0),
+    allowance_ms bigint NOT NULL DEFAULT 86400000 CHECK (allowance_ms > 0),
+    software text NOT NULL DEFAULT '',
+    heard_ms bigint,
+    queued bigint,
+    oldest_ms bigint,
+    offline_since_ms bigint
+);
+
+-- What a relay had approved while it was alone, and headquarters then declined: somebody must look at it.
+-- `request` is the register's request without its card, for people; `masked` is how a card may be shown.
+CREATE TABLE office.conflict (
+    conflict_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    request_id bytea NOT NULL UNIQUE CHECK (length(request_id) = 16),
+    relay_id integer NOT NULL REFERENCES relay,
+    terminal_id integer NOT NULL REFERENCES terminal,
+    account_id bigint REFERENCES account,
+    op smallint NOT NULL,
+    outcome smallint NOT NULL,
+    masked text NOT NULL,
+    points bigint NOT NULL,
+    amount bigint NOT NULL,
+    currency text NOT NULL,
+    reference text NOT NULL,
+    sale_ms bigint NOT NULL,
+    at_ms bigint NOT NULL,
+    settled_by text,
+    settled_ms bigint,
+    note text NOT NULL DEFAULT '',
+    CHECK ((settled_by IS NULL) = (settled_ms IS NULL))
+);
+CREATE INDEX conflict_open ON office.conflict (conflict_id) WHERE settled_ms IS NULL;
