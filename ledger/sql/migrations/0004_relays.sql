@@ -15,6 +15,19 @@ CREATE TABLE relay (
     oldest_ms bigint,
     offline_since_ms bigint
 );
+-- What bridges and relays have read of a relay, or of the registers beside it, follows the programme's version. What a relay tells of itself
+-- changes nothing of that, and a terminal that is added elsewhere is nobody's news.
+CREATE TRIGGER relay_changed AFTER INSERT OR DELETE OR UPDATE OF generation, allowance_points, allowance_ms ON relay
+    FOR EACH STATEMENT EXECUTE FUNCTION programme_changed();
+CREATE FUNCTION terminal_beside_relay() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF EXISTS (SELECT FROM added a JOIN terminal t USING (store_id) JOIN relay r ON r.terminal_id = t.terminal_id) THEN
+        UPDATE programme SET version = version + 1;
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER terminal_added AFTER INSERT ON terminal REFERENCING NEW TABLE AS added
+    FOR EACH STATEMENT EXECUTE FUNCTION terminal_beside_relay();
 
 -- What a relay had approved while it was alone, and headquarters then declined: somebody must look at it.
 -- `request` is the register's request without its card, for people; `masked` is how a card may be shown.
@@ -39,3 +52,4 @@ CREATE TABLE office.conflict (
     CHECK ((settled_by IS NULL) = (settled_ms IS NULL))
 );
 CREATE INDEX conflict_open ON office.conflict (conflict_id) WHERE settled_ms IS NULL;
+CREATE INDEX conflict_account ON office.conflict (account_id);
