@@ -139,7 +139,7 @@ async def add_relay(office: Office, actor: Actor, asked: NewRelay) -> RelayCrede
     actor.check(Permission.TERMINALS_WRITE)
     async with office.registry.writing() as transaction:
         store = Store(**await visible_store(transaction, actor, asked.store_id))
-        relay_id = await relays.add(
+        relay_id = await relays.give_to_store(
             transaction, store.store_id, asked.code, PERMITTED, nobodys_credentials(),
             allowance_points=asked.allowance_points, allowance_ms=asked.allowance_ms,
         )  # fmt: skip
@@ -155,7 +155,7 @@ async def change_relay(office: Office, actor: Actor, relay_id: int, asked: Relay
     async with office.registry.writing() as transaction:
         before = await _visible(transaction, actor, relay_id)
         points, allowance_ms = asked.allowance_points, asked.allowance_ms
-        if not await relays.change(transaction, relay_id, allowance_points=points, allowance_ms=allowance_ms):
+        if not await relays.set_allowance(transaction, relay_id, points, allowance_ms):
             raise _revoked(before)
         await _audited(office, actor, transaction, "relay.change", before, asked.model_dump(exclude_none=True))
         return _shown(await _visible(transaction, actor, relay_id), office.clock.now_ms())

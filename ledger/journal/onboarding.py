@@ -61,7 +61,7 @@ class Onboarding:
         allowance_ms: int,
     ) -> int:
         """Give a store its relay, a terminal with these operation codes; return its id. Raises Conflict."""
-        return await relays.add(
+        return await relays.give_to_store(
             self._connection, store_id, code, permitted, credentials,
             allowance_points=allowance_points, allowance_ms=allowance_ms,
         )  # fmt: skip

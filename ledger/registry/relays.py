@@ -1,4 +1,4 @@
-"""Relays: computers of stores that speak for their registers over MQTT."""
+"""Relays: stores' own computers, each with the terminal that it is, its key's generation, and what it may reserve."""
 
 from __future__ import annotations
 
@@ -10,7 +10,29 @@ from ledger.registry.statements import statements
 from ledger.registry.terminals import Credentials
 
 
-async def add(
+async def add(transaction: Transaction, terminal_id: int, allowance_points: int, allowance_ms: int) -> int:
+    """Make a terminal a relay; return the generation of its first key. Raises Conflict if a value is out of range.
+
+    `allowance_points` is what it may reserve for a card (minor units, 0 = nothing), to be spent within `allowance_ms`.
+    """
+    return int(await transaction.fetchval(statements("relays")["add"], terminal_id, allowance_points, allowance_ms))
+
+
+async def rotate(transaction: Transaction, terminal_id: int) -> int | None:
+    """Give a relay another key: return its generation, or None if there is no such relay or it is revoked."""
+    generation = await transaction.fetchval(statements("relays")["rotate"], terminal_id)
+    return None if generation is None else int(generation)
+
+
+async def set_allowance(
+    transaction: Transaction, terminal_id: int, allowance_points: int | None, allowance_ms: int | None
+) -> bool:
+    """Set what a relay may reserve for a card; None leaves it. Return False if it is none, or revoked."""
+    statement = statements("relays")["set_allowance"]
+    return bool(await transaction.fetchval(statement, terminal_id, allowance_points, allowance_ms))
+
+
+async def give_to_store(
     transaction: Transaction,
     store_id: int,
     code: str,
@@ -22,7 +44,7 @@ async def add(
 ) -> int:
     """Give a store its relay, a terminal with these operation codes; return its id.
 
-    Nobody knows the secret of `credentials`. Raises Conflict if the code is taken, or the store has a relay.
+    Nobody knows a secret of `credentials`. Raises Conflict if the code is taken, or the store has a relay.
     """
     found = statements("relays")
     await transaction.execute(found["lock_store"], store_id)
@@ -30,7 +52,7 @@ async def add(
     if standing is not None:
         raise Conflict(f"the store has the relay {standing}: give that one a new key, or revoke it first")
     terminal_id = await terminals.add(transaction, store_id, code, permitted, credentials)
-    await transaction.execute(found["add"], terminal_id, allowance_points, allowance_ms)
+    await add(transaction, terminal_id, allowance_points, allowance_ms)
     return terminal_id
 
 
@@ -58,17 +80,3 @@ async def find(
             after, rows_max, partner_id, network_id, store_id, relay_id, text, silent_since_ms,
         )
     )  # fmt: skip
-
-
-async def change(
-    transaction: Transaction, relay_id: int, *, allowance_points: int | None, allowance_ms: int | None
-) -> bool:
-    """Set what a relay may reserve for a card and for how long; None leaves it. Return False if it is revoked."""
-    statement = statements("relays")["change"]
-    return bool(await transaction.fetchval(statement, relay_id, allowance_points, allowance_ms))
-
-
-async def rotate(transaction: Transaction, relay_id: int) -> int | None:
-    """Return the generation of the relay's key from now on; the key before opens nothing. None if it is revoked."""
-    generation: int | None = await transaction.fetchval(statements("relays")["rotate"], relay_id)
-    return generation

@@ -38,6 +38,10 @@ class Wrong(Exception):  # noqa: N818 - it is a finding, not an error in this co
     """A figure is wrong: what was answered and what the journal says differ."""
 
 
+class Skipped(Exception):  # noqa: N818 - it is no error
+    """A stage cannot be measured on this machine; the text says why. No failure."""
+
+
 class Bench:
     """What stages share. The engines of `installation` run; what else a stage needs it asks for here."""
 
@@ -84,7 +88,8 @@ class Bench:
 class Stage(Protocol):
     """One part of the benchmark; it puts its figures into `bench.figures`.
 
-    Raises Wrong when what was answered and what the journal says differ, and whatever it likes when it cannot work.
+    Raises Wrong when what was answered and what the journal says differ, Skipped when this machine lacks what it
+    measures, and whatever it likes when it cannot work.
     """
 
     name: str
@@ -95,11 +100,12 @@ class Stage(Protocol):
 
 @dataclass(slots=True)
 class Done:
-    """What became of a stage; `error` is '' when nothing went wrong."""
+    """What became of a stage; `error` is '' when nothing went wrong, `skipped` says why it was not measured here."""
 
     name: str
     seconds: float
     error: str = ""
+    skipped: str = ""
 
 
 @dataclass
@@ -118,6 +124,9 @@ class Run:
             self.done.append(done)
             try:
                 stage.run(self.bench)
+            except Skipped as reason:
+                done.skipped = str(reason)
+                self.bench.say(f"stage {stage.name} skipped: {reason}")
             except Exception as error:  # noqa: BLE001 - whatever it is, the other stages have figures to bring
                 done.error = f"{type(error).__name__}: {error}"
                 self.bench.say(f"stage {stage.name} FAILED: {done.error}")

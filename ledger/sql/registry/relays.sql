@@ -1,4 +1,20 @@
--- Relays: computers of stores that speak for their registers over MQTT. Each is a terminal of its store that nobody can sign on as.
+-- Relays and the conflicts that they bring home. What a bridge reads and writes all the time is in ledger/sql/.
+
+-- name: add
+-- $1 terminal, $2 points that may be reserved for a card, $3 ms in which they may be spent. Returns the key's generation.
+INSERT INTO relay (terminal_id, allowance_points, allowance_ms) VALUES ($1, $2, $3) RETURNING generation
+
+-- name: rotate
+-- $1 relay. Returns the generation of its new key, nothing if it is none or revoked.
+UPDATE relay SET generation = generation + 1
+WHERE terminal_id = $1 AND EXISTS (SELECT FROM terminal t WHERE t.terminal_id = $1 AND t.revoked_ms IS NULL)
+RETURNING generation
+
+-- name: set_allowance
+-- $1 relay, $2 points or null, $3 ms or null. Null leaves it. Returns true unless there is no such relay or it is revoked.
+UPDATE relay SET allowance_points = coalesce($2, allowance_points), allowance_ms = coalesce($3, allowance_ms)
+WHERE terminal_id = $1 AND EXISTS (SELECT FROM terminal t WHERE t.terminal_id = $1 AND t.revoked_ms IS NULL)
+RETURNING true
 
 -- name: lock_store
 -- $1 store. Nobody else gives it a relay until the transaction ends.
@@ -7,10 +23,6 @@ SELECT FROM store WHERE store_id = $1 FOR NO KEY UPDATE
 -- name: standing
 -- $1 store. Returns the code of its relay, unless there is none that is not revoked.
 SELECT t.code FROM relay r JOIN terminal t USING (terminal_id) WHERE t.store_id = $1 AND t.revoked_ms IS NULL LIMIT 1
-
--- name: add
--- $1 the terminal that it is, $2 minor points that it may reserve for a card, $3 how long they may be spent off line (ms).
-INSERT INTO relay (terminal_id, allowance_points, allowance_ms) VALUES ($1, $2, $3)
 
 -- name: find
 -- $1 after this id, $2 at most so many, $3 only this partner's, $4 only this network's, $5 only this store's, $6 only this one,
@@ -28,13 +40,3 @@ WHERE relay_id > $1 AND ($3::integer IS NULL OR partner_id = $3) AND ($4::intege
     AND ($7::text IS NULL OR strpos(lower(code), lower($7)) > 0 OR strpos(lower(store), lower($7)) > 0)
     AND ($8::bigint IS NULL OR (works AND coalesce(heard_ms, 0) < $8))
 ORDER BY relay_id LIMIT $2
-
--- name: change
--- $1 relay, $2 allowance in minor points or null, $3 its time in ms or null. Null leaves it. Returns true unless it is revoked.
-UPDATE relay r SET allowance_points = coalesce($2, r.allowance_points), allowance_ms = coalesce($3, r.allowance_ms)
-FROM terminal t WHERE r.terminal_id = $1 AND t.terminal_id = r.terminal_id AND t.revoked_ms IS NULL RETURNING true
-
--- name: rotate
--- $1 relay. Returns the generation of its key that holds from now on, nothing if it is revoked.
-UPDATE relay r SET generation = r.generation + 1
-FROM terminal t WHERE r.terminal_id = $1 AND t.terminal_id = r.terminal_id AND t.revoked_ms IS NULL RETURNING r.generation
