@@ -93,10 +93,22 @@ class Installation:
         self.postgres_bin = Path(found["postgres_bin"]) if found["postgres_bin"] else None
         self._pids = {"valkey": found["valkey_pid"], "postgresql": found["postgres_pid"]}
 
-    def populate(self, accounts: int, terminals: int, *, lots: int = 6, journal_rows: int = 0) -> None:
+    def populate(
+        self,
+        accounts: int,
+        terminals: int,
+        *,
+        lots: int = 6,
+        journal_rows: int = 0,
+        relays: int = 0,
+        relay_terminals: int = 1,
+    ) -> None:
         """Fill the empty programme; see `tillwire add population --help`."""
         output = self.folder / "population.json"
-        options = {"accounts": accounts, "terminals": terminals, "lots": lots, "journal-rows": journal_rows}
+        options = {
+            "accounts": accounts, "terminals": terminals, "lots": lots, "journal-rows": journal_rows,
+            "relays": relays, "relay-terminals": relay_terminals,
+        }  # fmt: skip
         words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
         self._run("add", "population", *words, "--output", str(output))
         self._population = Population.read(output)

@@ -7,8 +7,14 @@ from collections.abc import Iterable
 from admin_api.coalition.terminal_secrets import new_secret
 from ledger.journal.onboarding import Onboarding
 from protocol import tokens
-from protocol.codes import CardKind
+from protocol.codes import CardKind, Message
+from protocol.relay_keys import RelayCredential, relay_key
 from protocol.requests import Card
+
+RELAY_PERMITTED = (int(Message.HOLD), int(Message.RELEASE))
+"""What a relay may do in its own name: reserve, and let go."""
+FIRST_GENERATION = 1
+ALLOWANCE_MS = 86_400_000
 
 
 async def add_terminal(onboarding: Onboarding, store_id: int, code: str, permitted: Iterable[int]) -> str:
@@ -16,6 +22,24 @@ async def add_terminal(onboarding: Onboarding, store_id: int, code: str, permitt
     made = new_secret()
     await onboarding.terminal(store_id, code, permitted, made.credentials)
     return made.secret
+
+
+async def add_relay(
+    onboarding: Onboarding,
+    network_id: int,
+    store_id: int,
+    code: str,
+    master: bytes,
+    *,
+    allowance_points: int = 0,
+    allowance_ms: int = ALLOWANCE_MS,
+) -> RelayCredential:
+    """Add a relay to a store and return its credential; `master` is `Secrets.relay_master`."""
+    # A secret that is thrown away at once: nobody signs on as a relay.
+    terminal_id = await onboarding.terminal(store_id, code, RELAY_PERMITTED, new_secret().credentials)
+    await onboarding.relay(terminal_id, allowance_points, allowance_ms)
+    key = relay_key(master, code, FIRST_GENERATION)
+    return RelayCredential(str(network_id), str(store_id), code, FIRST_GENERATION, key)
 
 
 def numbered_card(number: int) -> Card:

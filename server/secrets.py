@@ -14,11 +14,13 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from protocol.relay_keys import derived
 from server.errors import OperatorError
 from server.settings import Settings
 
 KEY_BYTES = 32
 VARIABLE_PREFIX = "TILLWIRE_SECRET_"
+_RELAYS = "tillwire relays"
 _MODE = 0o600
 # A group may read (root owns, a service group reads), nobody else, and nobody but the owner may write.
 _FORBIDDEN = stat.S_IWGRP | stat.S_IRWXO
@@ -40,6 +42,11 @@ class Secrets:
     """Derives the salt of unknown terminals, so that they look like known ones."""
     personal_key: bytes = field(repr=False)
     """Encrypts names (AES-GCM)."""
+
+    @property
+    def relay_master(self) -> bytes:
+        """The key from which every relay's own is derived (`protocol.relay_keys.relay_key`)."""
+        return derived(self.scram_server_key, _RELAYS)
 
     def fingerprint(self) -> str:
         """Return 16 hex digits that tell sets of keys apart and reveal nothing of them."""

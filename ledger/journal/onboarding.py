@@ -12,7 +12,7 @@ from ledger.clock import SystemClock
 from ledger.journal.enrolment import Enrolled, NewCard, enrol
 from ledger.journal.writer import DOWN, JournalDown
 from ledger.programme import Rules
-from ledger.registry import coalition, terminals
+from ledger.registry import coalition, relays, terminals
 from ledger.registry import rules as registered_rules
 from ledger.registry.registry import Conflict
 from ledger.registry.terminals import Credentials
@@ -49,6 +49,10 @@ class Onboarding:
     async def terminal(self, store_id: int, code: str, permitted: Iterable[int], credentials: Credentials) -> int:
         """Add a terminal with the operation codes that it may use; return its id."""
         return await terminals.add(self._connection, store_id, code, permitted, credentials)
+
+    async def relay(self, terminal_id: int, allowance_points: int, allowance_ms: int) -> None:
+        """Make a terminal a relay; what it may reserve for a card, and for how many ms that may be spent off line."""
+        await relays.add(self._connection, terminal_id, allowance_points, allowance_ms)
 
     async def renew(self, code: str, credentials: Credentials) -> bool:
         """Replace a terminal's credentials; return whether there is such a terminal."""
