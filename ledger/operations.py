@@ -69,6 +69,8 @@ class Outcome(IntEnum):
     ACCOUNT_LIMIT = 125
     TERMINAL_LIMIT = 126
     INSUFFICIENT = 127
+    OFFLINE = 128
+    """Said by a relay that cannot ask (SPEC.md, 25.9); the ledger never decides it."""
 
 
 class Decision(IntEnum):

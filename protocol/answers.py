@@ -17,6 +17,9 @@ NO_DETAIL: Final = b"\xc0"
 
 _BODY_FIELDS: Final = 6
 _PROVISIONAL: Final = 1
+_AGE: Final = 2
+_ONE_BYTE_LAST: Final = 0x7F
+_UINT8: Final = 0xCC
 _FIVE_ELEMENTS: Final = b"\x95"
 _SIX_ELEMENTS: Final = b"\x96"
 _TWO_ELEMENTS: Final = b"\x92"
@@ -57,9 +60,12 @@ def balance_detail(greeting: str | None) -> bytes:
     return _pack((greeting,))
 
 
-def provisional_detail() -> bytes:
-    """Return the packed detail of a BALANCE that was answered without the journal; it has no greeting."""
-    return _pack((None, True))
+def provisional_detail(age_ms: int | None = None) -> bytes:
+    """Return the packed detail of a BALANCE that was answered without the journal; it has no greeting.
+
+    `age_ms` is how long ago the figures were true, None where that is not known.
+    """
+    return _pack((None, True) if age_ms is None else (None, True, age_ms))
 
 
 def hold_detail(hold_until_ms: int) -> bytes:
@@ -70,6 +76,15 @@ def hold_detail(hold_until_ms: int) -> bytes:
 def status_detail(state: int, original_body: bytes | None) -> bytes:
     """Return the packed detail of a STATUS answer; the original's stored body goes in byte for byte."""
     return _TWO_ELEMENTS + _pack(state) + (NO_DETAIL if original_body is None else original_body)
+
+
+def outcome_of(body: bytes) -> int:
+    """Return the outcome of a body that this package packed, without reading the rest of it."""
+    first = body[1]
+    if first <= _ONE_BYTE_LAST:
+        return first
+    # A larger one stands behind a byte that says how many bytes it has: 1, 2, 4 or 8.
+    return int.from_bytes(body[2 : 2 + (1 << first - _UINT8)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +141,14 @@ class Answer:
         if type(fields[_PROVISIONAL]) is not bool:
             raise Malformed("detail.provisional", "must be a boolean", None)
         return bool(fields[_PROVISIONAL])
+
+    @property
+    def age_ms(self) -> int | None:
+        """How long ago the figures of a provisional BALANCE were true, in ms; None where that was not told."""
+        fields = () if self.detail is None else array(self.detail, "detail", None, 1)
+        if len(fields) <= _AGE or fields[_AGE] is None:
+            return None
+        return uint(fields[_AGE], "detail.age_ms", None)
 
     @property
     def hold_until_ms(self) -> int:

@@ -95,6 +95,7 @@ class Outcome(IntEnum):
     ACCOUNT_LIMIT = 125
     TERMINAL_LIMIT = 126
     INSUFFICIENT = 127
+    OFFLINE = 128
 
 
 class ErrorCode(IntEnum):

@@ -8,6 +8,7 @@ import msgpack
 
 from ledger.clock import Clock
 from ledger.submission import Refusal
+from protocol.answers import outcome_of
 from protocol.codes import ErrorCode, Outcome
 from server.observation.metrics import Metrics
 from server.registers.terminal_room import Reservation, TerminalRoom
@@ -62,8 +63,8 @@ class Pending:
         self.reservation: Reservation | None = None
 
     def answer(self, request_id: bytes, body: bytes, *, replayed: bool) -> None:
-        """Pass an answer on. The second byte of a body is its outcome: 0 to 127 packs into one byte."""
-        outcome = body[1]
+        """Pass an answer on."""
+        outcome = outcome_of(body)
         seconds = self._clock.monotonic_s() - self._started
         self._metrics.answered(self._store_id, self._op, outcome, seconds, replayed=replayed)
         if self.reservation is not None:

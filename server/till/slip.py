@@ -48,6 +48,8 @@ def as_json(request: Request, reply: Reply) -> dict[str, Any]:
         shown["greeting"] = reply.greeting
     if request.op is Message.BALANCE:
         shown["provisional"] = reply.provisional
+        if reply.age_ms is not None:
+            shown["age_ms"] = reply.age_ms
     if reply.approved and request.op is Message.HOLD:
         shown["hold_until_ms"] = reply.hold_until_ms
     if reply.approved and request.op is Message.STATUS:
@@ -99,7 +101,7 @@ def print_reply(console: Console, request: Request, reply: Reply, network_name: 
     if reply.balance is not None:
         _add_balance(table, reply.balance)
     if request.op is Message.BALANCE and reply.provisional:
-        table.add_row(Text("Provisional: may still change", "yellow"), "")
+        table.add_row(Text(_provisional_sentence(reply), "yellow"), "")
     if reply.approved and request.op is Message.STATUS:
         _add_status(table, reply)
     for number, line in enumerate(reply.slip):
@@ -116,6 +118,12 @@ def print_failure(console: Console, request: Request, failure: Unanswered, netwo
     table.add_row(Text(request.op.name, "bold"), Text(failure_name(failure), "bold yellow"))
     table.add_row(Text(failure_sentence(request, failure)), "")
     _print_panel(console, table, network_name, id_text(request.request_id))
+
+
+def _provisional_sentence(reply: Reply) -> str:
+    if reply.age_ms is None:
+        return "Provisional: may still change"
+    return f"Provisional: as it was {reply.age_ms // 60_000} min ago"
 
 
 def _answer_json(answer: Answer) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import Any
 
+from protocol.answers import outcome_of
 from protocol.client_connection import ClientConnection
 from protocol.codes import ErrorCode
 from protocol.events import Closed, Welcomed
@@ -154,9 +155,9 @@ class LeanRegister(asyncio.Protocol):
         now = time.perf_counter()
         tally.latencies_us.append(int((now - asked[1]) * 1e6))
         tally.bodies[request_id] = body
-        # The second byte of a body is its outcome: 0 to 127 packs into one byte.
-        tally.outcomes[body[1]] += 1
-        if not body[1]:
+        outcome = outcome_of(body)
+        tally.outcomes[outcome] += 1
+        if not outcome:
             tally.approved_at_s = now
         tally.replayed += replayed
         self._next()

@@ -16,7 +16,7 @@ from ledger.slip import (
     check_template,
     printed_points,
 )
-from protocol.answers import GREETING_CHARACTERS_MAX, SLIP_LINE_CHARACTERS_MAX, SLIP_LINES_MAX, Answer
+from protocol.answers import GREETING_CHARACTERS_MAX, SLIP_LINE_CHARACTERS_MAX, SLIP_LINES_MAX, Answer, outcome_of
 from protocol.codes import FRAME_BYTES_MAX_DEFAULT, Message, Outcome, StatusState
 from protocol.framing import FrameReader
 from protocol.messages import answer_frame, decode
@@ -132,10 +132,10 @@ def test_a_status_carries_the_original_byte_for_byte() -> None:
     assert Answer.from_body(made.status(StatusState.UNKNOWN, None)).original is None
 
 
-def test_the_second_byte_of_a_body_is_the_outcome() -> None:
+def test_the_outcome_of_a_body_is_found_without_reading_the_rest() -> None:
     for outcome in Outcome:
         body = renderer().decided(Message.BALANCE, 7, outcome, 0, 0, NOTHING, 0, None)
-        assert body[1] == outcome
+        assert outcome_of(body) == outcome
 
 
 def test_the_rules_in_force_give_the_lines() -> None:

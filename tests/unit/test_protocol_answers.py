@@ -6,6 +6,7 @@ from protocol.answers import (
     balance_detail,
     encode_body,
     hold_detail,
+    outcome_of,
     provisional_detail,
     status_detail,
 )
@@ -47,6 +48,20 @@ def test_a_balance_says_of_itself_that_it_is_provisional() -> None:
     assert (provisional.provisional, provisional.greeting) == (True, None)
     assert not Answer.from_body(encode_body(0, 0, 0, BALANCE, (), balance_detail("Anna"))).provisional
     assert not Answer.from_body(BODY).provisional
+
+
+def test_a_provisional_balance_may_say_how_old_it_is() -> None:
+    aged = Answer.from_body(encode_body(0, 0, 0, BALANCE, (), provisional_detail(90_000)))
+    assert (aged.provisional, aged.age_ms) == (True, 90_000)
+    for detail in (provisional_detail(), b"\x93\xc0\xc3\xc0", balance_detail("Anna"), b"\xc0"):
+        assert Answer.from_body(encode_body(0, 0, 0, BALANCE, (), detail)).age_ms is None
+    with pytest.raises(Malformed, match="age_ms"):
+        _ = Answer.from_body(encode_body(0, 0, 0, BALANCE, (), b"\x93\xc0\xc3\xff")).age_ms
+
+
+@pytest.mark.parametrize("outcome", [0, 1, 100, 127, 128, 255, 256, 65_535, 65_536, 2**53 - 1])
+def test_an_outcome_of_any_width_is_found(outcome: int) -> None:
+    assert outcome_of(encode_body(outcome, 500, 0, BALANCE, ["ok"])) == outcome
 
 
 def test_a_detail_of_another_operation_is_refused() -> None:

@@ -117,7 +117,7 @@ def read_detail(message: object, vector: dict[str, Any]) -> None:
     """What a register makes of a BALANCE answer's detail."""
     if "balance" in vector["flags"]:
         assert isinstance(message, AnswerMessage)
-        assert message.answer.provisional is vector.get("provisional")
+        assert (message.answer.provisional, message.answer.age_ms) == (vector.get("provisional"), vector.get("age_ms"))
         if "greeting" in vector:
             assert message.answer.greeting == vector["greeting"]
 

@@ -27,6 +27,12 @@ def test_a_provisional_balance_is_shown_as_such() -> None:
         assert as_json(REQUEST, reply(provisional_detail(), outcome))["provisional"] is True
 
 
+def test_the_age_of_a_provisional_balance_is_shown_where_it_is_told() -> None:
+    assert "Provisional: as it was 7 min ago" in printed(reply(provisional_detail(7 * 60_000 + 59_999)))
+    assert as_json(REQUEST, reply(provisional_detail(5)))["age_ms"] == 5
+    assert "age_ms" not in as_json(REQUEST, reply(provisional_detail()))
+
+
 def test_any_other_balance_is_not() -> None:
     assert "Provisional" not in printed(reply(balance_detail("Anna")))
     assert as_json(REQUEST, reply(balance_detail("Anna")))["provisional"] is False
