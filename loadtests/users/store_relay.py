@@ -95,7 +95,7 @@ class StoreRelay(MqttRegister):
                     self._line.welcomed(welcome, _now_ms())
                     self._welcomed.set()
                 case Data() as data:
-                    for item in self._line.open(data)[2]:
+                    for item in self._line.open(data, _now_ms())[2]:
                         if isinstance(item, ReplyItem):
                             told = decode(item.message)
                             self.answered(getattr(told, "request_id", b""), item.message)

@@ -105,7 +105,7 @@ def _populated(
     terminals: int,
     lots: int,
     journal_rows: int,
-    relays: Relays,
+    relays: Relays | None,
     *,
     quiet: bool,
 ) -> Founded:

@@ -138,7 +138,9 @@ async def test_a_population_that_fails_leaves_the_programme_empty(
     settings = Settings(data_dir=tmp_path)
     monkeypatch.setattr(filling, "_ENTRIES_AT_ONCE", 60)
     with pytest.raises(OperatorError, match="could not be written"):
-        await asyncio.to_thread(population._populated, postgres_url, load_secrets(settings), 100, 2, 6, 0, quiet=True)
+        await asyncio.to_thread(
+            population._populated, postgres_url, load_secrets(settings), 100, 2, 6, 0, None, quiet=True
+        )
     for table in ("account", "card", "entry", "terminal", "partner"):
         assert (await rows(postgres_url, f"SELECT count(*) AS n FROM {table}"))[0]["n"] == 0  # noqa: S608
     await rows(postgres_url, "ALTER TABLE card DROP CONSTRAINT card_account_id_check")
