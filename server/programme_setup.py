@@ -13,7 +13,6 @@ from protocol.requests import Card
 
 RELAY_PERMITTED = (int(Message.HOLD), int(Message.RELEASE))
 """What a relay may do in its own name: reserve, and let go."""
-FIRST_GENERATION = 1
 ALLOWANCE_MS = 86_400_000
 
 
@@ -37,9 +36,9 @@ async def add_relay(
     """Add a relay to a store and return its credential; `master` is `Secrets.relay_master`."""
     # A secret that is thrown away at once: nobody signs on as a relay.
     terminal_id = await onboarding.terminal(store_id, code, RELAY_PERMITTED, new_secret().credentials)
-    await onboarding.relay(terminal_id, allowance_points, allowance_ms)
-    key = relay_key(master, code, FIRST_GENERATION)
-    return RelayCredential(str(network_id), str(store_id), code, FIRST_GENERATION, key)
+    generation = await onboarding.relay(terminal_id, allowance_points, allowance_ms)
+    key = relay_key(master, code, generation)
+    return RelayCredential(str(network_id), str(store_id), code, generation, key)
 
 
 def numbered_card(number: int) -> Card:

@@ -50,9 +50,12 @@ class Onboarding:
         """Add a terminal with the operation codes that it may use; return its id."""
         return await terminals.add(self._connection, store_id, code, permitted, credentials)
 
-    async def relay(self, terminal_id: int, allowance_points: int, allowance_ms: int) -> None:
-        """Make a terminal a relay; what it may reserve for a card, and for how many ms that may be spent off line."""
-        await relays.add(self._connection, terminal_id, allowance_points, allowance_ms)
+    async def relay(self, terminal_id: int, allowance_points: int, allowance_ms: int) -> int:
+        """Make a terminal a relay; return the generation of its key.
+
+        It may reserve so many points for a card and let them be spent off line for so many ms.
+        """
+        return await relays.add(self._connection, terminal_id, allowance_points, allowance_ms)
 
     async def renew(self, code: str, credentials: Credentials) -> bool:
         """Replace a terminal's credentials; return whether there is such a terminal."""
