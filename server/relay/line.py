@@ -93,6 +93,7 @@ class Outlook(NamedTuple):
     report: Callable[[], Report]
     roster_version: Callable[[], int]
     take_roster: Callable[[Roster], None]
+    came_up: Callable[[], None]
 
 
 class HeadquartersLine:
@@ -357,6 +358,7 @@ class HeadquartersLine:
             self.up_since_ms, self.down_since_ms = self._clock.now_ms(), 0
             self.reason = ""
             _log.info("the line is up", in_flight_max=limits.in_flight_max)
+            self._outlook.came_up()
 
     def _note_down(self) -> None:
         if self._was_up:
