@@ -40,7 +40,7 @@ class Pending:
     A connection may send the same id twice before the first answer is out, so this is not looked up by id.
     """
 
-    __slots__ = ("_clock", "_metrics", "_op", "_room", "_sender", "_started", "_store_id", "reservation")
+    __slots__ = ("_clock", "_metrics", "_op", "_room", "_started", "_store_id", "reservation", "sender")
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class Pending:
         clock: Clock,
     ) -> None:
         """Take whom to tell, and in which store; `started` is when the request was complete (monotonic clock)."""
-        self._sender = sender
+        self.sender = sender
         self._store_id = store_id
         self._op = op
         self._started = started
@@ -69,7 +69,7 @@ class Pending:
         self._metrics.answered(self._store_id, self._op, outcome, seconds, replayed=replayed)
         if self.reservation is not None:
             self._settle(0 if replayed or outcome > _APPROVED_LAST else points_of(body))
-        self._sender.send_answer(request_id, replayed, body)
+        self.sender.send_answer(request_id, replayed, body)
 
     def refuse(self, request_id: bytes, refusal: Refusal, retry_after_ms: int) -> None:
         """Pass a refusal on; points of a request in doubt count as spent until the journal is read again."""
@@ -80,12 +80,12 @@ class Pending:
             else:
                 self._settle(0)
         self._metrics.refused(self._op, refusal)
-        self._sender.send_error(request_id, int(refusal), _REFUSAL_TEXTS[refusal], retry_after_ms)
+        self.sender.send_error(request_id, int(refusal), _REFUSAL_TEXTS[refusal], retry_after_ms)
 
     def malformed(self, request_id: bytes, text: str) -> None:
         """Tell the register which field is wrong."""
         self._metrics.refused(self._op, ErrorCode.MALFORMED)
-        self._sender.send_error(request_id, int(ErrorCode.MALFORMED), text, 0)
+        self.sender.send_error(request_id, int(ErrorCode.MALFORMED), text, 0)
 
     def _settle(self, spent: int) -> None:
         reservation, self.reservation = self.reservation, None

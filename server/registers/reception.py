@@ -14,12 +14,14 @@ import structlog
 from ledger.clock import Clock
 from ledger.programme import Programme, Terminal
 from protocol.codes import Goodbye
+from protocol.requests import Request
 from protocol.scram import ITERATIONS, Credentials, decoy_credentials
 from protocol.session import NETWORK_NAME_CHARACTERS_MAX, Limits, Profile
 from server.observation.metrics import Metrics
 from server.registers.clock import SteadyClock
-from server.registers.dispatch import ALWAYS_PERMITTED, Decider, Dispatcher
+from server.registers.dispatch import ALWAYS_PERMITTED, Moment
 from server.registers.log_budget import LogBudget
+from server.registers.pending import Pending
 from server.registers.terminal_room import TerminalRoom
 from server.registers.timer_wheel import Timed, TimerWheel
 
@@ -61,8 +63,12 @@ class ConnectionLimits:
         )
 
 
-class Registry(Decider, Protocol):
-    """What the listener needs of the ledger."""
+class Registry(Protocol):
+    """What the listener needs of whoever knows the terminals."""
+
+    @property
+    def programme(self) -> Programme:
+        """The programme in force."""
 
     @property
     def overloaded(self) -> bool:
@@ -70,6 +76,20 @@ class Registry(Decider, Protocol):
 
     async def terminals(self, codes: Sequence[str]) -> Mapping[str, Terminal]:
         """Return those terminals that exist, by code, with credentials and permissions as PostgreSQL has them now."""
+
+
+class Desk(Protocol):
+    """What sessions need of whoever takes their requests."""
+
+    @property
+    def busy_retry_after_ms(self) -> int:
+        """When a register shall come again that was told BUSY."""
+
+    def drain(self, retry_after_ms: int) -> None:
+        """Refuse every further request as BUSY."""
+
+    def dispatch(self, request: Request, fingerprint: bytes, terminal: Terminal, pending: Pending, at: Moment) -> None:
+        """Take a request; its answer comes through `pending`."""
 
 
 class Guest(Timed, Protocol):
@@ -104,7 +124,7 @@ class Reception:
     def __init__(
         self,
         ledger: Registry,
-        dispatcher: Dispatcher,
+        dispatcher: Desk,
         room: TerminalRoom,
         metrics: Metrics,
         limits: ConnectionLimits,
@@ -219,6 +239,13 @@ class Reception:
         if network is None or not network.rules_at(now_ms).terminal_day_points_max:
             return None
         return programme.day(now_ms)
+
+    def set_clock(self) -> None:
+        """Begin anew at the clock's time; connections are closed, because their time-outs are told by the old one."""
+        for guest in list(self.guests):
+            guest.cut_off()
+        self.clock = SteadyClock(self.system_clock)
+        self.wheel = TimerWheel(self.clock.now_ms(), self.limits.tick_ms)
 
     def reconnect_after_ms(self) -> int:
         """Return once to twice the setting, so that registers that were sent away do not all come back at once."""

@@ -6,13 +6,18 @@ What gathers while a commit is under way is the next transaction. All sqlite3 is
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
+from hashlib import blake2b
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
+from server.relay import store_work as work
+from server.relay.store_errors import StoreFull
 from server.relay.store_rows import (
     Advice,
     Allowance,
     Conflict,
+    Fate,
     Finish,
     KnownBalance,
     Queued,
@@ -20,6 +25,9 @@ from server.relay.store_rows import (
     StoreLimits,
     Taken,
 )
+from server.relay.store_thread import StoreThread
+
+_HASH_BYTES: Final = 16
 
 
 class Store:
@@ -27,85 +35,140 @@ class Store:
 
     `known`, `queued` and `reversed` are looked at for every request, so they are in memory: the ids that the relay
     answered itself; those of them that wait for headquarters, oldest first, with when they were taken (ms); and the
-    (request, card) pairs that a REVERSE of the relay's own names.
+    (request, card) pairs that a REVERSE of the relay's own names. They change when a commit is done.
     Methods that wait raise StoreFailed, and StoreFull where a limit is reached.
     """
 
-    known: set[bytes]
-    queued: Mapping[bytes, int]
-    reversed: set[tuple[bytes, bytes]]
-    conflicts: int
-    failing: str | None
-    """Why the last write failed; None as soon as one succeeds."""
+    def __init__(self, thread: StoreThread, limits: StoreLimits, index: work.Index) -> None:
+        """Use `open`."""
+        self._thread = thread
+        self._limits = limits
+        self._kept = index.kept
+        # Copied for each token, so that the key is taken in only once.
+        self._keyed = blake2b(digest_size=_HASH_BYTES, key=index.kept[work.KEY_NAME])
+        self._taking = 0
+        self.known = index.known
+        self.queued = index.queued
+        self.reversed = index.reversed
+        self.conflicts = index.conflicts
 
     @classmethod
     async def open(cls, folder: Path, limits: StoreLimits) -> Self:
         """Open or make the store in a folder, which is made too. Raises StoreUnusable (an OperatorError)."""
-        raise NotImplementedError
+        thread = StoreThread(folder, limits)
+        await thread.start()
+        try:
+            index = await thread.write(work.load)
+        except BaseException:
+            await thread.close()
+            raise
+        return cls(thread, limits, index)
 
     async def close(self) -> None:
         """Finish what is under way and let go of the folder; may be called twice."""
-        raise NotImplementedError
+        await self._thread.close()
+
+    @property
+    def failing(self) -> str | None:
+        """Why the last write failed; None as soon as one succeeds."""
+        return self._thread.failing
 
     def hash(self, token: str) -> bytes:
         """Return what stands for a canonical card token in this store: a hash under the store's own key."""
-        raise NotImplementedError
+        keyed = self._keyed.copy()
+        keyed.update(token.encode())
+        return keyed.digest()
 
     async def take(self, advice: Advice) -> Taken:
         """Store a request with its answer, on the disk when this returns; an id that is there keeps its first answer.
 
-        With `hold_id` the allowance becomes SPENT in the same transaction.
+        With `hold_id` the allowance, which must be GRANTED, becomes SPENT in the same transaction.
         """
-        raise NotImplementedError
+        return (await self.take_many([advice]))[0]
 
     async def take_many(self, advices: Sequence[Advice]) -> list[Taken]:
         """Store many in one transaction: all or none."""
-        raise NotImplementedError
+        coming = self._taking + len(advices)
+        if len(self.queued) + coming > self._limits.queue_max or len(self.known) + coming > self._limits.answers_max:
+            raise StoreFull("the relay's queue is full")
+        self._taking += len(advices)
+        try:
+            return await self._thread.write(partial(work.take, advices=advices), partial(self._took, advices))
+        finally:
+            self._taking -= len(advices)
+
+    def _took(self, advices: Sequence[Advice], taken: list[Taken]) -> None:
+        for advice, each in zip(advices, taken, strict=True):
+            if each.fresh:
+                self.known.add(advice.request_id)
+                self.queued[advice.request_id] = advice.taken_ms
+                if advice.target is not None:
+                    self.reversed.add((advice.target, advice.card))
 
     async def remembered(self, request_id: bytes) -> Remembered | None:
         """Return the answer that the relay gave, None if it gave none or has forgotten it."""
-        raise NotImplementedError
+        return await self._thread.read(partial(work.find_answer, request_id=request_id))
 
     async def queued_after(self, seq: int, count: int) -> list[Queued]:
         """Return up to `count` queued requests after `seq` in the order of taking."""
-        raise NotImplementedError
+        return await self._thread.read(partial(work.find_queued, seq=seq, count=count))
 
     async def finish(self, finish: Finish) -> None:
         """Note headquarters' word on a queued request: it leaves the queue, and its card leaves the disk."""
-        raise NotImplementedError
+        done = partial(work.finish, finish=finish, conflicts_max=self._limits.conflicts_max)
+        await self._thread.write(done, partial(self._finished, finish), erases=True)
+
+    def _finished(self, finish: Finish, finished: work.Finished) -> None:
+        self.queued.pop(finish.request_id, None)
+        if finished.queued and finish.fate is Fate.CONFLICT:
+            self.conflicts = min(self.conflicts + 1, self._limits.conflicts_max)
+            if finished.named is not None:
+                # Headquarters did not take the REVERSE, so it closed nothing.
+                self.reversed.discard(finished.named)
 
     async def forget(self, server_now_ms: int) -> int:
         """Forget answers that headquarters had answered `remembered_ms` ago; return how many."""
-        raise NotImplementedError
+        before_ms = server_now_ms - self._limits.remembered_ms
+        forgotten = await self._thread.write(partial(work.forget, before_ms=before_ms), self._forgot)
+        return len(forgotten)
+
+    def _forgot(self, forgotten: list[work.Forgotten]) -> None:
+        for request_id, card, target in forgotten:
+            self.known.discard(request_id)
+            if target is not None:
+                self.reversed.discard((target, card))
 
     async def note_balances(self, balances: Mapping[bytes, KnownBalance]) -> None:
-        """Keep what headquarters told of cards (by their hash); an older one than is there is left out."""
-        raise NotImplementedError
+        """Keep what headquarters told last of cards (by their hash)."""
+        put = partial(work.put_balances, balances=balances, balances_max=self._limits.balances_max)
+        await self._thread.write(put)
 
     async def balance(self, card: bytes) -> KnownBalance | None:
         """Return the last known balance of a card."""
-        raise NotImplementedError
+        return await self._thread.read(partial(work.find_balance, card=card))
 
     async def put_allowance(self, allowance: Allowance) -> None:
         """Write the state of a card's allowance."""
-        raise NotImplementedError
+        await self._thread.write(partial(work.put_allowance, allowance=allowance))
 
     async def drop_allowance(self, hold_id: bytes) -> None:
         """Erase an allowance with its card."""
-        raise NotImplementedError
+        await self._thread.write(partial(work.drop_allowance, hold_id=hold_id), erases=True)
 
     async def allowances(self) -> list[Allowance]:
         """Return all allowances."""
-        raise NotImplementedError
+        return await self._thread.read(work.all_allowances)
 
     async def listed_conflicts(self, count: int) -> list[Conflict]:
         """Return the latest conflicts, newest first."""
-        raise NotImplementedError
+        return await self._thread.read(partial(work.list_conflicts, count=count))
 
     async def keep(self, name: str, value: bytes) -> None:
         """Keep a small value under a name: the roster, the offset of the clock, the relay's heartbeat."""
-        raise NotImplementedError
+        await self._thread.write(
+            partial(work.put_kept, name=name, value=value), lambda _: self._kept.update({name: value})
+        )
 
     def kept(self, name: str) -> bytes | None:
         """Return what `keep` was given last, in this life of the process or an earlier one."""
-        raise NotImplementedError
+        return self._kept.get(name)

@@ -67,7 +67,6 @@ class Queued(NamedTuple):
     message: bytes
     sale_ms: int
     hold_id: bytes | None
-    points: int
 
 
 class Finish(NamedTuple):
@@ -84,9 +83,9 @@ class Finish(NamedTuple):
     release: bool = False
 
     @property
-    def conflict(self) -> bool:
-        """Whether somebody must look at it."""
-        return self.outcome is not None or self.error is not None
+    def fate(self) -> Fate:
+        """Whether it is done, or somebody must look at it."""
+        return Fate.DONE if self.outcome is None and self.error is None else Fate.CONFLICT
 
 
 class Conflict(NamedTuple):
@@ -125,14 +124,14 @@ class AllowanceState(IntEnum):
 class Allowance(NamedTuple):
     """Points of a card that headquarters set aside for this store (a hold of the relay's own).
 
-    May be spent off line while headquarters' time is within `from_ms` and `until_ms`. `token` is the card: without it
-    nothing could be released; it is erased with the row.
+    May be spent off line while headquarters' time is within `from_ms` and `until_ms`. `kind` and `value` are the
+    card: without it nothing could be released; it is erased with the row.
     """
 
     card: bytes
     hold_id: bytes
-    token_kind: int
-    token_value: str
+    kind: int
+    value: str
     state: AllowanceState
     points: int
     from_ms: int

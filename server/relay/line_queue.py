@@ -1,0 +1,196 @@
+"""What is asked of headquarters over the line: what waits to be sent, what has no answer yet, and whose answer it is.
+
+No I/O and no clock. Of requests with one id of one terminal only one is under way; the next one is sent when that is
+answered, so that an answer is never taken for another one's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Any, Final, TypeAlias
+
+import msgpack
+
+from protocol.codes import REQUEST_ID_BYTES, ErrorCode, Message, Outcome
+from protocol.fields import array, binary_id, unpack
+from protocol.relay_messages import ITEMS_MAX, PUBLICATION_BYTES_MAX, LineLimits, ReplyItem, RequestItem
+from server.relay.asking import LineDown, NoReply
+
+_ID_AT: Final = 4
+_ID_END: Final = _ID_AT + REQUEST_ID_BYTES
+_BIN_16: Final = b"\xc4\x10"
+# Around a message: array, kind, terminal, time of sale, hold, lengths; and once the seal and the publication's head.
+_ITEM_BYTES: Final = 128
+_PUBLICATION_BYTES: Final = 1_024
+_BYTES_MAX: Final = PUBLICATION_BYTES_MAX - _PUBLICATION_BYTES
+_APPROVED_LAST: Final = int(Outcome.APPROVED_PARTIAL)
+_QUESTIONS: Final = frozenset({int(Message.BALANCE), int(Message.STATUS)})
+# Errors that say "not executed" of one copy only; an earlier one may have been.
+_OF_ONE_COPY: Final = frozenset({int(ErrorCode.BUSY), int(ErrorCode.EXPIRED), int(ErrorCode.UNAVAILABLE)})
+
+Key: TypeAlias = tuple[str, bytes]
+
+
+def id_of(message: bytes) -> bytes:
+    """Return the request id in a request, an ANSWER or an ERROR (without length). Raises Malformed."""
+    if message[2:_ID_AT] == _BIN_16 and len(message) >= _ID_END:
+        return message[_ID_AT:_ID_END]
+    return binary_id(array(unpack(message), "message", None, 2)[1], "request_id", None)
+
+
+class Asked:
+    """One item that somebody waits for."""
+
+    __slots__ = ("behind", "copies", "expires_s", "item", "key", "reply", "waiting")
+
+    def __init__(self, item: RequestItem, expires_s: float, reply: asyncio.Future[ReplyItem]) -> None:
+        """Take the item, when nobody waits for it any more (monotonic clock), and what becomes of it."""
+        self.item = item
+        self.key: Key = (item.terminal, id_of(item.message))
+        self.expires_s = expires_s
+        self.reply = reply
+        self.copies = 0
+        self.waiting = False
+        self.behind: deque[Asked] | None = None
+
+    @property
+    def of_backlog(self) -> bool:
+        """Whether it counts against the backlog's limit."""
+        return self.item.sale_ms is not None
+
+
+class LineQueue:
+    """Everything that is asked and not answered."""
+
+    def __init__(self) -> None:
+        self._first: dict[Key, Asked] = {}
+        self._live: deque[Asked] = deque()
+        self._backlog: deque[Asked] = deque()
+        # In the order of their sending.
+        self._sent: dict[Asked, None] = {}
+        self._sent_of_backlog = 0
+
+    def __len__(self) -> int:
+        return len(self._sent) + len(self._live) + len(self._backlog)
+
+    @property
+    def under_way(self) -> int:
+        """How many were sent and have no answer."""
+        return len(self._sent)
+
+    def add(self, asked: Asked) -> None:
+        """Put an item behind the others of its kind."""
+        first = self._first.setdefault(asked.key, asked)
+        if first is asked:
+            self._enqueue(asked)
+        else:
+            first.behind = first.behind or deque()
+            first.behind.append(asked)
+
+    def _enqueue(self, asked: Asked) -> None:
+        asked.waiting = True
+        (self._backlog if asked.of_backlog else self._live).append(asked)
+
+    def take(self, limits: LineLimits) -> list[Asked]:
+        """Return what the next publication carries, live before backlog; it counts as sent from now on."""
+        taken: list[Asked] = []
+        room = min(limits.in_flight_max - len(self._sent), ITEMS_MAX)
+        free = self._take_from(self._live, room, _BYTES_MAX, taken)
+        room = min(room - len(taken), limits.backlog_in_flight_max - self._sent_of_backlog)
+        self._take_from(self._backlog, room, free, taken)
+        return taken
+
+    def _take_from(self, queue: deque[Asked], room: int, free: int, taken: list[Asked]) -> int:
+        while queue and room > 0:
+            asked = queue[0]
+            if not asked.waiting:
+                queue.popleft()
+                continue
+            free -= len(asked.item.message) + _ITEM_BYTES
+            if free < 0:
+                return 0
+            queue.popleft()
+            asked.waiting = False
+            asked.copies += 1
+            self._sent[asked] = None
+            self._sent_of_backlog += asked.of_backlog
+            taken.append(asked)
+            room -= 1
+        return free
+
+    def untake(self, taken: list[Asked]) -> None:
+        """Put back what `take` returned: no copy of it left."""
+        for asked in taken:
+            asked.copies -= 1
+        self._put_back(taken)
+
+    def ask_again(self) -> None:
+        """Put everything that was sent and not answered before what waits, in the order of its first sending."""
+        self._put_back(list(self._sent))
+
+    def _put_back(self, some: list[Asked]) -> None:
+        for asked in reversed(some):
+            if asked in self._sent:
+                self._unsend(asked)
+                asked.waiting = True
+                (self._backlog if asked.of_backlog else self._live).appendleft(asked)
+
+    def _unsend(self, asked: Asked) -> None:
+        del self._sent[asked]
+        self._sent_of_backlog -= asked.of_backlog
+
+    def answered(self, reply: ReplyItem) -> None:
+        """Give an answer to whoever waits for it; to one that nobody waits for nothing happens. Raises Malformed."""
+        asked = self._first.get((reply.terminal, id_of(reply.message)))
+        if asked is None or not asked.copies:
+            return
+        if not asked.reply.done():
+            if settles(asked, reply.message):
+                asked.reply.set_result(reply)
+            else:
+                asked.reply.set_exception(NoReply("an earlier copy may have taken effect"))
+        self.forget(asked)
+
+    def forget(self, asked: Asked) -> None:
+        """Drop an item, answered or not; the next one under its id may be sent. May be called twice."""
+        first = self._first.get(asked.key)
+        if first is not asked:
+            if first is not None and first.behind is not None and asked in first.behind:
+                first.behind.remove(asked)
+            return
+        asked.waiting = False
+        if asked in self._sent:
+            self._unsend(asked)
+        behind = asked.behind
+        if behind:
+            following = self._first[asked.key] = behind.popleft()
+            following.behind = behind
+            self._enqueue(following)
+        else:
+            del self._first[asked.key]
+        # What was dropped while it waited still stands in its queue; it must not gather there.
+        for queue in (self._live, self._backlog):
+            while queue and not queue[0].waiting:
+                queue.popleft()
+
+    def give_up_unsent(self) -> None:
+        """Tell everybody of whose request no copy ever left that the line is down."""
+        for asked in [*self._live, *self._backlog]:
+            for one in (asked, *(asked.behind or ())):
+                if not one.copies and not one.reply.done():
+                    one.reply.set_exception(LineDown("the line to headquarters is down"))
+
+
+def settles(asked: Asked, message: bytes) -> bool:
+    """Return whether a reply ends every doubt about a request of which several copies may be on their way.
+
+    As SPEC.md says of a register that sent a request again: an approval does, "not executed" and a decline are said of
+    one copy. A question has no effect to be in doubt; the backlog is asked again until it is settled.
+    """
+    if asked.copies <= 1 or asked.item.message[1] in _QUESTIONS:
+        return True
+    fields: Any = msgpack.unpackb(message, use_list=False, strict_map_key=False)
+    if fields[0] == Message.ANSWER:
+        return asked.of_backlog or fields[3][0] <= _APPROVED_LAST
+    return fields[2] not in _OF_ONE_COPY
