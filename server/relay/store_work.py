@@ -38,7 +38,7 @@ class Index(NamedTuple):
 
     known: set[bytes]
     queued: dict[bytes, int]
-    reversed: set[tuple[bytes, bytes]]
+    reversed: dict[tuple[bytes, bytes], bytes]
     kept: dict[str, bytes]
     conflicts: int
 
@@ -48,11 +48,11 @@ def load(connection: sqlite3.Connection) -> Index:
     connection.execute(
         "INSERT INTO kept VALUES (?, ?) ON CONFLICT DO NOTHING", (KEY_NAME, secrets.token_bytes(_KEY_BYTES))
     )
-    known, named = set(), set()
+    known, named = set(), {}
     for request_id, card, target, fate in connection.execute(statements()["answer_all"]):
         known.add(request_id)
         if target is not None and fate != Fate.CONFLICT:
-            named.add((target, card))
+            named[target, card] = request_id
     (conflicts,) = connection.execute(statements()["conflict_count"]).fetchone()
     return Index(
         known,
