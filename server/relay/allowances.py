@@ -12,7 +12,7 @@ import contextlib
 from collections.abc import Callable, Coroutine
 from functools import partial
 from hashlib import blake2b
-from typing import Any, Final, Self
+from typing import Any, Final
 
 from protocol.codes import ErrorCode
 from protocol.fields import DecodeError
@@ -58,34 +58,19 @@ class Allowances:
         random_bytes: Callable[[int], bytes],
         allowances_max: int,
     ) -> None:
-        """Take the relay's own code, as which it asks. `load` makes it usable."""
+        """Take the relay's own code, as which it asks; what the store has is taken over."""
         self._store = store
         self._line = line
         self._roster = roster
         self._code = code
         self._random_bytes = random_bytes
         self._allowances_max = allowances_max
-        self._of: dict[bytes, Allowance] = {}
+        self._of = {each.card: each for each in store.loaded_allowances}
         self._wanted: dict[bytes, str] = {}
         self._under_way: dict[bytes, asyncio.Task[None]] = {}
         self._look = asyncio.Event()
         kept = store.kept(_SEEN)
         self._seen_ms = self._kept_ms = 0 if kept is None else int.from_bytes(kept)
-
-    @classmethod
-    async def load(
-        cls,
-        store: Store,
-        line: Line,
-        roster: Callable[[], Roster | None],
-        code: str,
-        random_bytes: Callable[[int], bytes],
-        allowances_max: int,
-    ) -> Self:
-        """Return what the store knows of. Raises StoreFailed."""
-        loaded = cls(store, line, roster, code, random_bytes, allowances_max)
-        loaded._of = {each.card: each for each in await store.allowances()}
-        return loaded
 
     @property
     def count(self) -> int:

@@ -12,9 +12,9 @@ from random import Random
 from typing import Any, Final
 
 from protocol.answers import Answer
-from protocol.codes import ErrorCode, Message, Outcome
+from protocol.codes import ErrorCode
 from protocol.fields import DecodeError
-from protocol.messages import AnswerMessage, ErrorMessage, decode, glance
+from protocol.messages import AnswerMessage, ErrorMessage, decode
 from protocol.relay_messages import LineLimits, RequestItem
 from server.observation.logs import get_log
 from server.relay.allowances import Allowances
@@ -36,11 +36,6 @@ _FORGET_EVERY_S: Final = 3_600.0
 _BURST_S: Final = 0.1
 """What may be sent at once, as a part of what may be sent in a second."""
 
-# SPEC.md, sections 9.5 and 13.1: these say that what was wanted is so.
-_AS_WANTED: Final = {
-    int(Message.RELEASE): frozenset({int(Outcome.HOLD_UNKNOWN), int(Outcome.HOLD_CLOSED), int(Outcome.HOLD_EXPIRED)}),
-    int(Message.REVERSE): frozenset({int(Outcome.BAD_CARD), int(Outcome.UNKNOWN_CARD)}),
-}
 _FINAL_ERRORS: Final = frozenset({int(ErrorCode.MALFORMED), int(ErrorCode.UNSUPPORTED), int(ErrorCode.ID_REUSED)})
 
 _log = get_log("backlog")
@@ -237,16 +232,14 @@ class Backlog:
 
 
 def _judge(item: Queued, answer: Answer, replayed: bool, answered_ms: int) -> Finish:
-    # Any answer but the capture's own leaves open whether the allowance is still held; letting go of a captured one does
-    # no harm.
+    # Any answer but the capture's own leaves open whether the allowance is still held; letting go of one that was
+    # captured does no harm.
     release = item.hold_id is not None and (replayed or not answer.approved)
     if answer.approved:
         told = _points(item) if item.hold_id is not None else answer.points
         other = None if told == answer.points else answer.outcome
         return Finish(item.request_id, answered_ms, outcome=other, release=release)
-    op, _ = glance(item.message) or (0, b"")
-    as_wanted = answer.outcome in _AS_WANTED.get(op, ())
-    return Finish(item.request_id, answered_ms, outcome=None if as_wanted else answer.outcome, release=release)
+    return Finish(item.request_id, answered_ms, outcome=answer.outcome, release=release)
 
 
 def _points(item: Queued) -> int:

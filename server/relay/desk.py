@@ -22,7 +22,7 @@ from server.relay.balances import Balances
 from server.relay.offline import Alone, Approved, Refused, Told, decide, declined, is_advice, stored_message
 from server.relay.store import Store
 from server.relay.store_errors import StoreFailed, StoreFull
-from server.relay.store_rows import Advice, Fate
+from server.relay.store_rows import Advice
 
 _REMEMBERED_MAX: Final = 4_096
 """Requests in doubt, and reversals that headquarters has approved, of which the relay knows in memory."""
@@ -208,13 +208,9 @@ class Desk:
         if found is None or found.card != asked.card:
             # Perhaps another card of the same account: only headquarters knows.
             return False
-        state, body = StatusState.STANDS, found.body
-        if (original_id, found.card) in self._store.reversed:
-            state = StatusState.REVERSED
-        elif found.fate is Fate.CONFLICT:
-            asked.answer(encode_body(Outcome.APPROVED, 0, 0, None, (), status_detail(StatusState.UNKNOWN, None)))
-            return True
-        asked.answer(encode_body(Outcome.APPROVED, 0, 0, None, (), status_detail(state, body)))
+        reversal = (original_id, found.card) in self._store.reversed
+        state = StatusState.REVERSED if reversal else StatusState.STANDS
+        asked.answer(encode_body(Outcome.APPROVED, 0, 0, None, (), status_detail(state, found.body)))
         return True
 
     # On line.
@@ -254,7 +250,7 @@ class Desk:
 
     def _doubt(self, asked: _Asked) -> bool:
         _remember(self._doubtful, asked.request.request_id)
-        if is_advice(asked.request) or asked.request.op == Message.BALANCE:
+        if is_advice(asked.request):
             return False
         asked.refuse(int(ErrorCode.UNAVAILABLE), _DOUBT_TEXT)
         return True

@@ -53,6 +53,8 @@ class Store:
         self.queued = index.queued
         self.reversed = index.reversed
         self.conflicts = index.conflicts
+        self.loaded_allowances = index.allowances
+        """The allowances as they were when the store was opened."""
 
     @classmethod
     async def open(cls, folder: Path, limits: StoreLimits) -> Self:
