@@ -67,10 +67,9 @@ class SequenceWindow:
             self._seen = (self._seen << min(ahead, WINDOW) | 1) & ((1 << WINDOW) - 1)
             self._newest = sequence
             return
-        bit = 1 << -ahead
-        if -ahead >= WINDOW or self._seen & bit:
+        if -ahead >= WINDOW or self._seen >> -ahead & 1:
             raise Repeated(f"publication {sequence} came before")
-        self._seen |= bit
+        self._seen |= 1 << -ahead
 
 
 class _Half:
