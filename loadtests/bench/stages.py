@@ -34,6 +34,10 @@ FULL = Scale("full", 100_000, 3_000, 2.0, 8.0, 10_000, 200_000, 1_000_000, 10_00
 QUICK = Scale("quick", 100_000, 3_000, 0.4, 1.5, 10_000, 40_000, 0, 0)
 
 
+RELAYS, RELAY_TERMINALS = 1, 64
+"""Stores with a relay, and the registers of each."""
+
+
 class Wrong(Exception):  # noqa: N818 - it is a finding, not an error in this code
     """A figure is wrong: what was answered and what the journal says differ."""
 
@@ -65,7 +69,9 @@ class Bench:
         """Create the accounts of this run, once; return the installation."""
         if not self._populated:
             self.say(f"opening {self.scale.accounts:,} accounts with 6 lots each")
-            self.installation.populate(self.scale.accounts, self.scale.terminals)
+            self.installation.populate(
+                self.scale.accounts, self.scale.terminals, relays=RELAYS, relay_terminals=RELAY_TERMINALS
+            )
             self._populated = True
         return self.installation
 

@@ -142,7 +142,7 @@ class NotedInstallation(Installation):
     def __init__(self) -> None:
         self.told: list[str] = []
 
-    def populate(self, accounts: int, terminals: int, *, lots: int = 6, journal_rows: int = 0) -> None:
+    def populate(self, accounts: int, terminals: int, **_more: int) -> None:
         self.told.append(f"populate {accounts}")
 
     def start_server(self, *, tls: bool = False, **settings: str) -> None:
