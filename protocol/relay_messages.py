@@ -22,7 +22,7 @@ ITEM_EXTRA_BYTES_MAX: Final = 128
 DATA_EXTRA_BYTES_MAX: Final = 128
 """What DATA takes beside its items."""
 _SALT_BYTES_MAX: Final = 64
-_TERMINALS_MAX: Final = 250
+TERMINALS_MAX: Final = 250
 
 
 class Publication(IntEnum):
@@ -221,8 +221,8 @@ def _down(value: Any) -> DownItem | None:
 def _roster(fields: tuple[Any, ...]) -> Roster:
     version, name, currency, points, allowance_ms, terminals = fields
     listed = array(terminals, "terminals", None, 0)
-    if len(listed) > _TERMINALS_MAX:
-        raise Malformed("terminals", f"must be at most {_TERMINALS_MAX}", None)
+    if len(listed) > TERMINALS_MAX:
+        raise Malformed("terminals", f"must be at most {TERMINALS_MAX}", None)
     return Roster(
         uint(version, "version", None),
         text(name, "network_name", None, 0, TEXT_CHARACTERS_MAX),

@@ -50,8 +50,6 @@ _REFUSED_PAUSE_S: Final = (0.1, 5.0)
 _SPREAD_S: Final = 0.1
 # A session that held for so long was a good one: the next HELLO need not be put off.
 _STEADY_S: Final = 10.0
-# A clock of headquarters that went so far ahead would let requests expire: a new session takes its time anew.
-_CLOCK_MOVED_MS: Final = 1_000
 # While there is no session, nothing is due; otherwise the session is looked at so often.
 _LOOK_S: Final = 0.25
 _HEARTBEATS_MISSED: Final = 2
@@ -234,11 +232,11 @@ class HeadquartersLine:
         self._settle_greeting(welcomed=True)
 
     def _data(self, data: Data) -> None:
-        server_ms, roster_version, items = self._core.open(data)
+        _, roster_version, items = self._core.open(data, self._clock.monotonic_ms())
         now = self._clock.monotonic_s()
         self._heard_s = now
         self._lost_s = None
-        self._clock.heard(server_ms)
+        self._clock.heard(self._core.server_time_ms(self._clock.monotonic_ms()))
         for item in items:
             if isinstance(item, ReplyItem):
                 self._queue.answered(item)
@@ -248,8 +246,6 @@ class HeadquartersLine:
         self._owed_s = now if self._queue.under_way else None
         if roster_version != self._outlook.roster_version():
             self._ask_for_roster(now)
-        if server_ms - self._core.server_time_ms(self._clock.monotonic_ms()) > _CLOCK_MOVED_MS:
-            self._begin_anew("headquarters' clock was set")
         self._flush_soon()
 
     def _goodbye(self, goodbye: Goodbye) -> None:

@@ -161,7 +161,7 @@ class LineRig:
         if isinstance(publication, Hello):
             self.hellos.append(publication)
             if not self.mute:
-                self.session = BridgeSession(publication, KEY, os.urandom)
+                self.session = BridgeSession(publication, KEY, CREDENTIAL.topic, os.urandom)
                 self.down(self.session.welcome("b1", self.now_ms(), self.limits))
         elif isinstance(publication, Data) and self.session is not None:
             try:
