@@ -1,19 +1,15 @@
-"""New terminals and cards as the command line, the demo and load tests make them."""
+"""New terminals, relays and cards as the command line, the demo and load tests make them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
+from admin_api.coalition.relay_credentials import ALLOWANCE_MS, PERMITTED, credential_line, nobodys_credentials
 from admin_api.coalition.terminal_secrets import new_secret
 from ledger.journal.onboarding import Onboarding
 from protocol import tokens
-from protocol.codes import CardKind, Message
-from protocol.relay_keys import RelayCredential, relay_key
+from protocol.codes import CardKind
 from protocol.requests import Card
-
-RELAY_PERMITTED = (int(Message.HOLD), int(Message.RELEASE))
-"""What a relay may do in its own name: reserve, and let go."""
-ALLOWANCE_MS = 86_400_000
 
 
 async def add_terminal(onboarding: Onboarding, store_id: int, code: str, permitted: Iterable[int]) -> str:
@@ -25,20 +21,24 @@ async def add_terminal(onboarding: Onboarding, store_id: int, code: str, permitt
 
 async def add_relay(
     onboarding: Onboarding,
-    network_id: int,
+    master: bytes,
     store_id: int,
     code: str,
-    master: bytes,
     *,
     allowance_points: int = 0,
     allowance_ms: int = ALLOWANCE_MS,
-) -> RelayCredential:
-    """Add a relay to a store and return its credential; `master` is `Secrets.relay_master`."""
-    # A secret that is thrown away at once: nobody signs on as a relay.
-    terminal_id = await onboarding.terminal(store_id, code, RELAY_PERMITTED, new_secret().credentials)
-    generation = await onboarding.relay(terminal_id, allowance_points, allowance_ms)
-    key = relay_key(master, code, generation)
-    return RelayCredential(str(network_id), str(store_id), code, generation, key)
+) -> str:
+    """Give a store its relay and return its credential, which is kept nowhere.
+
+    `master` is `Secrets.relay_master`. Raises Conflict, and LookupError if there is no such store.
+    """
+    network_id = await onboarding.network_of(store_id)
+    if network_id is None:
+        raise LookupError(f"there is no store {store_id}")
+    await onboarding.relay(
+        store_id, code, PERMITTED, nobodys_credentials(), allowance_points=allowance_points, allowance_ms=allowance_ms
+    )
+    return credential_line(master, network_id, store_id, code, generation=1)
 
 
 def numbered_card(number: int) -> Card:

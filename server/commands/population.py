@@ -86,7 +86,7 @@ def population(
         "first_card": 0,
         "currency": CURRENCY,
         "lots": lots,
-        "relays": [str(credential) for credential in founded.relays],
+        "relays": list(founded.relays),
         "relay_terminals": relay_terminals if relays else 0,
         "relay_terminal_prefix": RELAY_TERMINAL_PREFIX,
     }

@@ -11,7 +11,6 @@ from admin_api.coalition.terminal_secrets import NewSecret, new_secret
 from ledger.journal.onboarding import Onboarding, onboarding
 from ledger.programme import Rules
 from protocol.codes import Message
-from protocol.relay_keys import RelayCredential
 from server.errors import OperatorError
 from server.population.history import EARN_RATE_BP
 from server.population.specimen import Origin
@@ -28,11 +27,11 @@ _EVERYTHING = tuple(int(op) for op in Message if Message.BALANCE <= op <= Messag
 
 @dataclass(frozen=True, slots=True)
 class Founded:
-    """Where the accounts have their past, and the secret of all terminals."""
+    """Where the accounts have their past, the secret of all terminals, and the credential of each relay."""
 
     origin: Origin
     secret: str = field(repr=False)
-    relays: tuple[RelayCredential, ...] = ()
+    relays: tuple[str, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +69,11 @@ async def found(postgres_url: str, terminals: int, relays: Relays | None = None)
         return Founded(origin, made.secret, await _with_relays(to, network_id, relays, made) if relays else ())
 
 
-async def _with_relays(to: Onboarding, network_id: int, relays: Relays, made: NewSecret) -> tuple[RelayCredential, ...]:
+async def _with_relays(to: Onboarding, network_id: int, relays: Relays, made: NewSecret) -> tuple[str, ...]:
     credentials = []
     for store in range(relays.stores):
         store_id = await to.store(network_id, f"{_NAME} {store}")
-        credentials.append(await add_relay(to, network_id, store_id, f"{RELAY_PREFIX}{store}", relays.master))
+        credentials.append(await add_relay(to, relays.master, store_id, f"{RELAY_PREFIX}{store}"))
         for number in range(relays.terminals):
             await to.terminal(store_id, relay_terminal(store, number), _EVERYTHING, made.credentials)
     return tuple(credentials)

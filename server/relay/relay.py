@@ -89,6 +89,7 @@ class Relay:
 
     def _build(self) -> None:
         settings, store = self._settings, self.store
+        tls = _tls(settings)
         self._now = LineClock(self._clock, _kept_clock(store), self._keep_clock)
         self.line = HeadquartersLine(
             self._credential,
@@ -99,16 +100,7 @@ class Relay:
             self._random_bytes,
             self._random,
         )
-        self._broker = Broker(
-            self._broker_url,
-            f"tillwire-{self._credential.code}-{self._random_bytes(4).hex()}",
-            subscriptions=(self.line.answer_topic,),
-            on_message=self.line.received,
-            on_change=self.line.connection_changed,
-            random=self._random,
-            qos=settings.mqtt_qos,
-            tls_ca_file=settings.mqtt_ca_file,
-        )
+        self._broker = self._make_broker()
         self.line.use(self._broker)
         self.desk = Desk(store, self.line, lambda: self._roster, self._random, desk_limits(settings))
         self.backlog = Backlog(store, self.line, self._random, self._clock.monotonic_s)
@@ -117,7 +109,7 @@ class Relay:
         self.front = Front(
             self.desk,
             listening,
-            _tls(settings),
+            tls,
             connection_limits(settings),
             settings.busy_retry_after_ms,
             derived(self._credential.key, "tillwire relay decoys"),
@@ -127,6 +119,21 @@ class Relay:
         self._roster = _kept_roster(store)
         if self._roster is not None:
             self.front.use(self._roster)
+
+    def _make_broker(self) -> Broker:
+        try:
+            return Broker(
+                self._broker_url,
+                f"tillwire-{self._credential.code}-{self._random_bytes(4).hex()}",
+                subscriptions=(self.line.answer_topic,),
+                on_message=self.line.received,
+                on_change=self.line.connection_changed,
+                random=self._random,
+                qos=self._settings.mqtt_qos,
+                tls_ca_file=self._settings.mqtt_ca_file,
+            )
+        except ValueError as error:
+            raise OperatorError(str(error)) from None
 
     async def stop(self) -> None:
         """Let registers have their answers and go, then let go of everything; what is stored is stored."""

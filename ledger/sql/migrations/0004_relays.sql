@@ -52,3 +52,4 @@ CREATE TABLE office.conflict (
     CHECK ((settled_by IS NULL) = (settled_ms IS NULL))
 );
 CREATE INDEX conflict_open ON office.conflict (conflict_id) WHERE settled_ms IS NULL;
+CREATE INDEX conflict_account ON office.conflict (account_id);
