@@ -27,13 +27,15 @@ from protocol.requests import Request
 from server.observation.logs import configure_logging
 from server.population.programme import CURRENCY, relay_terminal
 from server.registers.dispatch import Moment
+from server.relay.allowances import Allowances
 from server.relay.asking import LineDown
+from server.relay.balances import Balances
 from server.relay.desk import Desk
 from server.relay.relay import Relay, desk_limits, store_limits
 from server.relay.settings import RelaySettings
 from server.relay.store import Store
 from tests.measurements.bad_broker import BadBroker, Harm
-from tests.measurements.offline_sales import Operation, Plan, sales
+from tests.measurements.offline_sales import Plan, sales
 
 #: What one store's desk has under way while it is filled; its own registers would be a few.
 _AT_ONCE = 256
@@ -113,29 +115,27 @@ async def sell(stores: Stores, plan: Plan) -> dict[str, Any]:
     """Let each store sell what the plan says, cut off; return what the registers were told."""
     told = Told()
     for number, settings in zip(stores.numbers, stores.settings(), strict=True):
-        terminal = RosterTerminal(
-            relay_terminal(number, 0), True, tuple(range(256)), b"", 1, _NOBODYS_KEY, _NOBODYS_KEY
-        )
-        roster = Roster(1, "Load", CURRENCY, 0, 0, (terminal,))
-        line = NoLine()
         store = await Store.open(settings.data_dir, store_limits(settings))
-        desk = Desk(store, line, lambda roster=roster: roster, random.Random(number), desk_limits(settings))  # noqa: S311
-        under_way: set[asyncio.Task[None]] = set()
-        for operation in sales(plan, number):
-            line.now_ms = operation.sale_ms
-            under_way.add(asyncio.create_task(told.ask(desk, operation.request, terminal, operation.sale_ms)))
-            # A reversal comes after what it reverses, as at a register.
-            if len(under_way) >= _AT_ONCE or _ends_a_batch(operation):
-                await asyncio.gather(*under_way)
-                under_way.clear()
-        await asyncio.gather(*under_way)
-        await desk.drain()
+        await _sell_in(store, settings, plan, number, told)
         await store.close()
     return {"approved": told.approved, "others": dict(told.others)}
 
 
-def _ends_a_batch(operation: Operation) -> bool:
-    return operation.target is not None
+async def _sell_in(store: Store, settings: RelaySettings, plan: Plan, number: int, told: Told) -> None:
+    terminal = RosterTerminal(relay_terminal(number, 0), True, tuple(range(256)), b"", 1, _NOBODYS_KEY, _NOBODYS_KEY)
+    roster, line = Roster(1, "Load", CURRENCY, 0, 0, (terminal,)), NoLine()
+    allowances = Allowances(store, line, lambda: roster, "", os.urandom, 0)
+    desk = Desk(store, line, lambda: roster, Balances(store), allowances, desk_limits(settings))
+    under_way: set[asyncio.Task[None]] = set()
+    for operation in sales(plan, number):
+        line.now_ms = operation.sale_ms
+        under_way.add(asyncio.create_task(told.ask(desk, operation.request, terminal, operation.sale_ms)))
+        # A reversal is made when what it reverses was approved.
+        if len(under_way) >= _AT_ONCE or operation.target is not None:
+            await asyncio.gather(*under_way)
+            under_way.clear()
+    await asyncio.gather(*under_way)
+    await desk.drain()
 
 
 class BackRelay(Relay):
