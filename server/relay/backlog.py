@@ -2,23 +2,248 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import heapq
+from collections import deque
 from collections.abc import Callable
+from itertools import count
 from random import Random
+from typing import Any, Final
 
-from server.relay.asking import Line
+from protocol.answers import Answer
+from protocol.codes import ErrorCode
+from protocol.fields import DecodeError
+from protocol.messages import AnswerMessage, ErrorMessage, decode
+from protocol.relay_messages import LineLimits, RequestItem
+from server.observation.logs import get_log
+from server.relay.allowances import Allowances
+from server.relay.asking import Line, LineDown, NoReply
 from server.relay.store import Store
+from server.relay.store_errors import StoreFailed, StoreFull
+from server.relay.store_rows import Finish, Queued
+
+WINDOW_MAX: Final = 1_024
+"""Queued requests in memory at one time."""
+ANSWER_TIMEOUT_S: Final = 10.0
+"""How long headquarters is waited for before the same request is sent again."""
+
+_FIRST_WAIT_S: Final = 0.2
+_LONGEST_WAIT_S: Final = 30.0
+_LOOK_EVERY_S: Final = 5.0
+_STORE_AGAIN_S: Final = 1.0
+_FORGET_EVERY_S: Final = 3_600.0
+_BURST_S: Final = 0.1
+"""What may be sent at once, as a part of what may be sent in a second."""
+
+_FINAL_ERRORS: Final = frozenset({int(ErrorCode.MALFORMED), int(ErrorCode.UNSUPPORTED), int(ErrorCode.ID_REUSED)})
+
+_log = get_log("backlog")
+
+
+class _Lane:
+    """Requests that must go one after the other; `attempts` of the first of them have failed."""
+
+    __slots__ = ("attempts", "items")
+
+    def __init__(self) -> None:
+        self.items: deque[Queued] = deque()
+        self.attempts = 0
 
 
 class Backlog:
     """Drains a store's queue over the line; a request leaves the queue when headquarters has spoken its last word."""
 
-    def __init__(self, store: Store, line: Line, random: Random, monotonic_s: Callable[[], float]) -> None:
-        raise NotImplementedError
-
-    async def run(self) -> None:
-        """Drain until cancelled."""
-        raise NotImplementedError
+    def __init__(
+        self, store: Store, line: Line, allowances: Allowances, random: Random, monotonic_s: Callable[[], float]
+    ) -> None:
+        self._store = store
+        self._line = line
+        self._allowances = allowances
+        self._random = random
+        self._monotonic_s = monotonic_s
+        self._changed = asyncio.Event()
+        self._seq = 0
+        self._held = 0
+        self._lanes: dict[bytes, _Lane] = {}
+        # Lanes whose first request may go now, and those that wait until a moment.
+        self._ready: deque[_Lane] = deque()
+        self._waiting: list[tuple[float, int, _Lane]] = []
+        self._turn_of = count()
+        self._under_way: set[asyncio.Task[None]] = set()
+        self._paused_until = 0.0
+        self._refusals = 0
+        self._tokens = 0.0
+        self._counted_at = monotonic_s()
+        self._forgot_at = float("-inf")
+        self.sent = 0
+        """Copies sent so far."""
 
     def wake(self) -> None:
         """Look again at once: the line came up, or something was queued."""
-        raise NotImplementedError
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Drain until cancelled; what is under way then is asked again another time."""
+        self._store.on_queued = self.wake
+        try:
+            while True:
+                self._changed.clear()
+                wait_s = await self._turn()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(wait_s):
+                        await self._changed.wait()
+        finally:
+            for task in self._under_way:
+                task.cancel()
+            await asyncio.gather(*self._under_way, return_exceptions=True)
+
+    async def _turn(self) -> float:
+        """Send what may be sent now; return for how many seconds nothing more can be done."""
+        limits = self._line.limits
+        if not self._line.up or limits is None:
+            return _LOOK_EVERY_S
+        try:
+            await self._forget()
+            await self._load()
+        except (StoreFailed, StoreFull):
+            return _STORE_AGAIN_S
+        return self._send_some(limits)
+
+    async def _forget(self) -> None:
+        now, server_now_ms = self._monotonic_s(), self._line.server_now_ms()
+        if server_now_ms is not None and now - self._forgot_at >= _FORGET_EVERY_S:
+            await self._store.forget(server_now_ms)
+            self._forgot_at = now
+
+    async def _load(self) -> None:
+        """Fill the window from the disk."""
+        if self._held > WINDOW_MAX // 2 or self._held >= len(self._store.queued):
+            return
+        for item in await self._store.queued_after(self._seq, WINDOW_MAX - self._held):
+            self._seq = item.seq
+            self._held += 1
+            lane = self._lanes.get(item.lane)
+            if lane is None:
+                lane = self._lanes[item.lane] = _Lane()
+                self._ready.append(lane)
+            lane.items.append(item)
+
+    def _send_some(self, limits: LineLimits) -> float:
+        now = self._monotonic_s()
+        rate = max(1, limits.backlog_per_s_max)
+        self._tokens = min(max(1.0, rate * _BURST_S), self._tokens + (now - self._counted_at) * rate)
+        self._counted_at = now
+        if now < self._paused_until:
+            return self._paused_until - now
+        while self._waiting and self._waiting[0][0] <= now:
+            self._ready.append(heapq.heappop(self._waiting)[2])
+        room = max(1, limits.backlog_in_flight_max) - len(self._under_way)
+        while self._ready and room > 0 and self._tokens >= 1.0:
+            self._tokens -= 1.0
+            room -= 1
+            self._start(self._ready.popleft())
+        if self._ready and room > 0:
+            return (1.0 - self._tokens) / rate
+        return min(_LOOK_EVERY_S, self._waiting[0][0] - now) if self._waiting else _LOOK_EVERY_S
+
+    def _start(self, lane: _Lane) -> None:
+        task = asyncio.get_running_loop().create_task(self._send(lane), name="backlog request")
+        self._under_way.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._under_way.discard(task)
+        self._changed.set()
+
+    async def _send(self, lane: _Lane) -> None:
+        item = lane.items[0]
+        try:
+            finish = await self._ask(item)
+        except LineDown:
+            # It did not leave, so this was no attempt.
+            self._again(lane, self._wait_s(1))
+            return
+        except NoReply:
+            finish = None
+        except Exception as error:  # noqa: BLE001 - a bug in one request must not stop the others
+            _log.error("request of the backlog failed", request_id=item.request_id.hex(), reason=repr(error))
+            finish = None
+        if finish is None:
+            lane.attempts += 1
+            self._again(lane, self._wait_s(lane.attempts))
+            return
+        await self._finish(item, finish)
+        self._next(lane)
+
+    async def _ask(self, item: Queued) -> Finish | None:
+        """Return headquarters' last word, None if the same must be asked again."""
+        self.sent += 1
+        asked = RequestItem(item.terminal, item.message, item.sale_ms, item.hold_id)
+        reply = await self._line.ask(asked, ANSWER_TIMEOUT_S)
+        try:
+            message = decode(reply.message)
+        except DecodeError:
+            return None
+        answered_ms = self._line.server_now_ms() or item.sale_ms
+        if isinstance(message, AnswerMessage):
+            self._refusals = 0
+            return _judge(item, message.answer, message.replayed, answered_ms)
+        if isinstance(message, ErrorMessage):
+            if message.code in _FINAL_ERRORS:
+                return Finish(item.request_id, answered_ms, error=message.code, release=item.hold_id is not None)
+            if message.code == ErrorCode.BUSY:
+                self._pause(message.retry_after_ms)
+        return None
+
+    def _pause(self, retry_after_ms: int) -> None:
+        """Send nothing for a while: headquarters has too much to do, whichever request it says so of."""
+        self._refusals += 1
+        until = self._monotonic_s() + retry_after_ms / 1_000 + self._wait_s(self._refusals)
+        self._paused_until = max(self._paused_until, until)
+
+    def _wait_s(self, attempt: int) -> float:
+        """Return how long to wait before repetition `attempt` (SPEC.md, section 13.2)."""
+        return self._random.uniform(0, min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2 ** min(attempt - 1, 16)))
+
+    def _again(self, lane: _Lane, wait_s: float) -> None:
+        heapq.heappush(self._waiting, (self._monotonic_s() + wait_s, next(self._turn_of), lane))
+
+    async def _finish(self, item: Queued, finish: Finish) -> None:
+        """Note it on the disk; as long as that fails nothing else of the lane is sent."""
+        while True:
+            try:
+                await self._store.finish(finish)
+            except (StoreFailed, StoreFull):
+                await asyncio.sleep(_STORE_AGAIN_S)
+            else:
+                break
+        if item.hold_id is not None:
+            self._allowances.settled(item.hold_id, finish.release)
+
+    def _next(self, lane: _Lane) -> None:
+        done = lane.items.popleft()
+        self._held -= 1
+        lane.attempts = 0
+        if lane.items:
+            self._ready.append(lane)
+        else:
+            del self._lanes[done.lane]
+
+
+def _judge(item: Queued, answer: Answer, replayed: bool, answered_ms: int) -> Finish:
+    # Any answer but the capture's own leaves open whether the allowance is still held; letting go of one that was
+    # captured does no harm.
+    release = item.hold_id is not None and (replayed or not answer.approved)
+    if answer.approved:
+        told = _points(item) if item.hold_id is not None else answer.points
+        other = None if told == answer.points else answer.outcome
+        return Finish(item.request_id, answered_ms, outcome=other, release=release)
+    return Finish(item.request_id, answered_ms, outcome=answer.outcome, release=release)
+
+
+def _points(item: Queued) -> int:
+    """Return the points that the register was told are spent."""
+    request: Any = decode(item.message)
+    points: int = request.points
+    return points

@@ -26,7 +26,9 @@ from server.errors import OperatorError
 from server.mqtt import Broker
 from server.registers.reception import ConnectionLimits
 from server.registers.tls import server_context
+from server.relay.allowances import Allowances
 from server.relay.backlog import Backlog
+from server.relay.balances import Balances
 from server.relay.desk import Desk, DeskLimits
 from server.relay.front import Front
 from server.relay.line import HeadquartersLine, LineSettings, Outlook
@@ -38,7 +40,6 @@ from server.relay.store_rows import StoreLimits
 
 #: What the store keeps for this module, by name.
 ROSTER, CLOCK, HEARTBEAT = "roster", "clock", "heartbeat"
-_FORGET_EVERY_S: Final = 600.0
 _SOFTWARE: Final = "tillwire relay"
 
 _log = structlog.get_logger(subject="relay")
@@ -83,12 +84,14 @@ class Relay:
         self._run("relay broker", self._broker.run)
         self._run("relay line", self.line.run)
         self._run("relay backlog", self.backlog.run)
+        self._run("relay allowances", self.allowances.run)
+        self._run("relay balances", self.balances.run)
         self._run("relay heartbeat", self._beat)
-        self._run("relay memory", self._forget)
         _log.info("relay serves", registers=f"{self.address[0]}:{self.address[1]}", relay=self._credential.code)
 
     def _build(self) -> None:
         settings, store = self._settings, self.store
+        tls = _tls(settings)
         self._now = LineClock(self._clock, _kept_clock(store), self._keep_clock)
         self.line = HeadquartersLine(
             self._credential,
@@ -99,25 +102,25 @@ class Relay:
             self._random_bytes,
             self._random,
         )
-        self._broker = Broker(
-            self._broker_url,
-            f"tillwire-{self._credential.code}-{self._random_bytes(4).hex()}",
-            subscriptions=(self.line.answer_topic,),
-            on_message=self.line.received,
-            on_change=self.line.connection_changed,
-            random=self._random,
-            qos=settings.mqtt_qos,
-            tls_ca_file=settings.mqtt_ca_file,
-        )
+        self._broker = self._make_broker()
         self.line.use(self._broker)
-        self.desk = Desk(store, self.line, lambda: self._roster, self._random, desk_limits(settings))
-        self.backlog = Backlog(store, self.line, self._random, self._clock.monotonic_s)
+        self.balances = Balances(store)
+        self.allowances = Allowances(
+            store,
+            self.line,
+            lambda: self._roster,
+            self._credential.code,
+            self._random_bytes,
+            settings.allowances_max,
+        )
+        self.desk = Desk(store, self.line, lambda: self._roster, self.balances, self.allowances, desk_limits(settings))
+        self.backlog = Backlog(store, self.line, self.allowances, self._random, self._clock.monotonic_s)
         listening = _bind(settings)
         self.address: tuple[str, int] = listening.getsockname()[:2]
         self.front = Front(
             self.desk,
             listening,
-            _tls(settings),
+            tls,
             connection_limits(settings),
             settings.busy_retry_after_ms,
             derived(self._credential.key, "tillwire relay decoys"),
@@ -127,6 +130,21 @@ class Relay:
         self._roster = _kept_roster(store)
         if self._roster is not None:
             self.front.use(self._roster)
+
+    def _make_broker(self) -> Broker:
+        try:
+            return Broker(
+                self._broker_url,
+                f"tillwire-{self._credential.code}-{self._random_bytes(4).hex()}",
+                subscriptions=(self.line.answer_topic,),
+                on_message=self.line.received,
+                on_change=self.line.connection_changed,
+                random=self._random,
+                qos=self._settings.mqtt_qos,
+                tls_ca_file=self._settings.mqtt_ca_file,
+            )
+        except ValueError as error:
+            raise OperatorError(str(error)) from None
 
     async def stop(self) -> None:
         """Let registers have their answers and go, then let go of everything; what is stored is stored."""
@@ -190,7 +208,7 @@ class Relay:
     # What is remembered.
 
     def _keep_clock(self, kept: KeptClock) -> None:
-        self._keep(CLOCK, orjson.dumps(kept))
+        self._keep(CLOCK, orjson.dumps(tuple(kept)))
 
     def _keep(self, name: str, value: bytes) -> None:
         task = asyncio.get_running_loop().create_task(self._keep_value(name, value), name=f"relay keeps {name}")
@@ -211,14 +229,6 @@ class Relay:
 
     async def _note(self) -> None:
         await self._keep_value(HEARTBEAT, orjson.dumps(self.health()))
-
-    async def _forget(self) -> None:
-        while True:
-            now_ms = self.line.server_now_ms()
-            if now_ms is not None:
-                with contextlib.suppress(StoreFailed, StoreFull):
-                    await self.store.forget(now_ms)
-            await asyncio.sleep(_FORGET_EVERY_S)
 
     def health(self) -> dict[str, Any]:
         """Return how the relay is, as `tillwire relay status` reads it from the store."""

@@ -5,7 +5,7 @@ What gathers while a commit is under way is the next transaction. All sqlite3 is
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
@@ -34,8 +34,8 @@ class Store:
     """What one relay keeps on its disk. Its methods belong to one event loop; only its thread touches the file.
 
     `known`, `queued` and `reversed` are looked at for every request, so they are in memory: the ids that the relay
-    answered itself; those of them that wait for headquarters, oldest first, with when they were taken (ms); and the
-    (request, card) pairs that a REVERSE of the relay's own names. They change when a commit is done.
+    answered itself; those of them that wait for headquarters, oldest first, with when they were taken (ms); and by the
+    (request, card) that it names each REVERSE among them. They change when a commit is done.
     Methods that wait raise StoreFailed, and StoreFull where a limit is reached.
     """
 
@@ -47,10 +47,14 @@ class Store:
         # Copied for each token, so that the key is taken in only once.
         self._keyed = blake2b(digest_size=_HASH_BYTES, key=index.kept[work.KEY_NAME])
         self._taking = 0
+        self.on_queued: Callable[[], None] = lambda: None
+        """Called when something new waits for headquarters."""
         self.known = index.known
         self.queued = index.queued
         self.reversed = index.reversed
         self.conflicts = index.conflicts
+        self.loaded_allowances = index.allowances
+        """The allowances as they were when the store was opened."""
 
     @classmethod
     async def open(cls, folder: Path, limits: StoreLimits) -> Self:
@@ -103,7 +107,8 @@ class Store:
                 self.known.add(advice.request_id)
                 self.queued[advice.request_id] = advice.taken_ms
                 if advice.target is not None:
-                    self.reversed.add((advice.target, advice.card))
+                    self.reversed[advice.target, advice.card] = advice.request_id
+        self.on_queued()
 
     async def remembered(self, request_id: bytes) -> Remembered | None:
         """Return the answer that the relay gave, None if it gave none or has forgotten it."""
@@ -124,7 +129,7 @@ class Store:
             self.conflicts = min(self.conflicts + 1, self._limits.conflicts_max)
             if finished.named is not None:
                 # Headquarters did not take the REVERSE, so it closed nothing.
-                self.reversed.discard(finished.named)
+                self.reversed.pop(finished.named, None)
 
     async def forget(self, server_now_ms: int) -> int:
         """Forget answers that headquarters had answered `remembered_ms` ago; return how many."""
@@ -136,7 +141,7 @@ class Store:
         for request_id, card, target in forgotten:
             self.known.discard(request_id)
             if target is not None:
-                self.reversed.discard((target, card))
+                self.reversed.pop((target, card), None)
 
     async def note_balances(self, balances: Mapping[bytes, KnownBalance]) -> None:
         """Keep what headquarters told last of cards (by their hash)."""

@@ -54,7 +54,6 @@ class Remembered(NamedTuple):
     fingerprint: bytes
     body: bytes
     card: bytes
-    fate: Fate
 
 
 class Queued(NamedTuple):

@@ -38,9 +38,10 @@ class Index(NamedTuple):
 
     known: set[bytes]
     queued: dict[bytes, int]
-    reversed: set[tuple[bytes, bytes]]
+    reversed: dict[tuple[bytes, bytes], bytes]
     kept: dict[str, bytes]
     conflicts: int
+    allowances: list[Allowance]
 
 
 def load(connection: sqlite3.Connection) -> Index:
@@ -48,11 +49,11 @@ def load(connection: sqlite3.Connection) -> Index:
     connection.execute(
         "INSERT INTO kept VALUES (?, ?) ON CONFLICT DO NOTHING", (KEY_NAME, secrets.token_bytes(_KEY_BYTES))
     )
-    known, named = set(), set()
+    known, named = set(), {}
     for request_id, card, target, fate in connection.execute(statements()["answer_all"]):
         known.add(request_id)
         if target is not None and fate != Fate.CONFLICT:
-            named.add((target, card))
+            named[target, card] = request_id
     (conflicts,) = connection.execute(statements()["conflict_count"]).fetchone()
     return Index(
         known,
@@ -60,6 +61,7 @@ def load(connection: sqlite3.Connection) -> Index:
         named,
         dict(connection.execute(statements()["kept_all"]).fetchall()),
         conflicts,
+        all_allowances(connection),
     )
 
 
@@ -84,7 +86,7 @@ def _take(connection: sqlite3.Connection, advice: Advice) -> Taken:
 def find_answer(connection: sqlite3.Connection, request_id: bytes) -> Remembered | None:
     """Return the relay's own answer."""
     row = connection.execute(statements()["answer_find"], (request_id,)).fetchone()
-    return None if row is None else Remembered(row[0], row[1], row[2], Fate(row[3]))
+    return None if row is None else Remembered(*row)
 
 
 def find_queued(connection: sqlite3.Connection, seq: int, count: int) -> list[Queued]:

@@ -2,7 +2,7 @@
 INSERT INTO answer (request_id, fingerprint, card, target, body) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING
 
 -- name: answer_find
-SELECT fingerprint, body, card, fate FROM answer WHERE request_id = ?
+SELECT fingerprint, body, card FROM answer WHERE request_id = ?
 
 -- name: answer_all
 SELECT request_id, card, target, fate FROM answer
