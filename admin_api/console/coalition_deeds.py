@@ -8,12 +8,13 @@ from typing import Annotated, Literal, NamedTuple
 from fastapi import APIRouter, Depends, Response
 from pydantic import BaseModel
 
-from admin_api.coalition import coalition, terminals
+from admin_api.coalition import coalition, relays, terminals
 from admin_api.coalition.coalition import CoalitionChange
 from admin_api.coalition.terminals import OPERATIONS, Terminal, TerminalChange
 from admin_api.console.credentials import credentials_answer
 from admin_api.console.entering import Fields, Refused, asked_of, taken_once
 from admin_api.console.forms import FormKey, Typed, new_key
+from admin_api.console.relay_words import relay_told
 from admin_api.console.rendering import page
 from admin_api.console.visitor import Flash, Visitor, go, seen, visiting
 from admin_api.fields import Id
@@ -48,6 +49,8 @@ class _Asking(NamedTuple):
     name: str
     back: str
     danger: bool = False
+    #: A warning that belongs to this one.
+    more: str = ""
     fields: tuple[tuple[str, str], ...] = ()
 
 
@@ -59,7 +62,13 @@ async def ask_terminal(
     terminal = await terminals.get_terminal(office, seen(visitor), terminal_id)
     if terminal.relay and verb == "rotate":
         return go(f"/relays/{terminal_id}/rotate")
-    return _asking(visitor, _of_terminal(verb, terminal))
+    asking = _of_terminal(verb, terminal)
+    if terminal.relay and verb == "revoke":
+        relay = await relays.get_relay(office, seen(visitor), terminal_id)
+        # What waits in it is lost with it.
+        more = relay_told(visitor.words, relay, office.clock.now_ms()).waiting if relay.queued else ""
+        asking = asking._replace(more=more)
+    return _asking(visitor, asking)
 
 
 @router.post("/coalition/terminals/{terminal_id}/permit")

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 from admin_api.coalition.conflicts import Conflict
 from admin_api.console.account_words import when
+from admin_api.console.visitor import Visitor, seen
 from admin_api.console.words import Words
+from admin_api.security.permissions import Permission
 
 #: What has an advice of its own; of the rest nobody has heard.
 _ADVISED = frozenset({"earn", "sale", "redeem", "reverse", "release"})
@@ -27,6 +29,11 @@ class ConflictTold:
     about: str
     why: str
     todo: str
+
+
+def settles_conflicts(visitor: Visitor) -> bool:
+    """Return whether this is one of those who deal with conflicts."""
+    return visitor.may(Permission.ACCOUNTS_WRITE) and seen(visitor).partner_id is None
 
 
 def conflict_told(words: Words, conflict: Conflict, *, settles: bool) -> ConflictTold:
@@ -58,7 +65,7 @@ def _what(words: Words, conflict: Conflict) -> str:
 
 
 def _reason(words: Words, outcome: str) -> str:
-    key = f"conflict.error_{outcome}"
+    key = f"conflict.reason_{outcome}"
     return words.t(key) if words.known(key) else words.reason(outcome)
 
 

@@ -11,7 +11,7 @@ from admin_api.accounts.history_finding import names_of
 from admin_api.coalition import conflicts
 from admin_api.coalition.conflicts import Conflict, ConflictState, Settled
 from admin_api.console.account_words import when
-from admin_api.console.conflict_words import conflict_told
+from admin_api.console.conflict_words import ConflictTold, conflict_told, settles_conflicts
 from admin_api.console.entering import Refused, asked_of, taken_once
 from admin_api.console.forms import FormKey, at, new_key
 from admin_api.console.rendering import page
@@ -85,17 +85,13 @@ async def _page(
         visitor, "conflict.html", status=told.status if told else 200, one=_told(visitor, conflict), note=note,
         settled_by=(await names_of(office, [by]))[by] if by else "",
         settled=when(visitor.words, conflict.settled_ms) if conflict.settled_ms else "",
-        settles=_settles(visitor), wrong=told.sentence if told else "", faults=told.fields if told else {},
+        settles=settles_conflicts(visitor), wrong=told.sentence if told else "", faults=told.fields if told else {},
         key=new_key(),
     )  # fmt: skip
 
 
-def _told(visitor: Visitor, conflict: Conflict) -> object:
-    return conflict_told(visitor.words, conflict, settles=_settles(visitor))
-
-
-def _settles(visitor: Visitor) -> bool:
-    return visitor.may(Permission.ACCOUNTS_WRITE) and seen(visitor).partner_id is None
+def _told(visitor: Visitor, conflict: Conflict) -> ConflictTold:
+    return conflict_told(visitor.words, conflict, settles=settles_conflicts(visitor))
 
 
 def _id(number: str) -> int | None:

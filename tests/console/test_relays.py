@@ -74,6 +74,13 @@ async def some_conflicts(site: Site, relay: int) -> dict[str, int]:
     }  # fmt: skip
 
 
+async def request_of(site: Site, conflict: int) -> str:
+    db = await asyncpg.connect(site.rig.postgres_url)
+    request_id = await db.fetchval("SELECT request_id FROM office.conflict WHERE conflict_id = $1", conflict)
+    await db.close()
+    return bytes(request_id).hex()
+
+
 async def credential_on(page: Page) -> RelayCredential:
     return RelayCredential.parse(await page.locator("#credential").inner_text())
 
@@ -158,6 +165,8 @@ async def test_relays_tell_in_plain_words_how_they_are(site: Site) -> None:
         await expect(rows).to_have_count(1)
         await site.see(page, f"/relays/{up}", "relay")
         await expect(page.locator(".standing .state-tag")).to_have_text("on line")
+        await site.see(page, f"/coalition/terminals/{up}/revoke", "relay-revoke-waiting")
+        await expect(page.locator(".deed .flash")).to_contain_text("1,204 requests wait in it")
         await site.see(page, "/coalition/stores/1", "store-with-relay")
         await expect(page.locator(".standing")).to_contain_text("Relay mill-relay")
         await expect(page.locator("tbody tr")).to_have_count(1)
@@ -195,6 +204,12 @@ async def test_a_conflict_is_read_aloud_and_settled_with_a_note(chain: Site) -> 
         await expect(page.locator("form.fields")).to_have_count(0)
         await page.goto(f"{chain.url}/conflicts?show=settled")
         await expect(page.locator("tbody tr")).to_have_count(1)
+        await chain.see(page, f"/accounts/{account}", "account-conflicts")
+        await expect(page.locator("a[href^='/conflicts/']")).to_have_count(3)
+        chain.expected.append("404")
+        await page.goto(f"{chain.url}/requests/{await request_of(chain, found['sale'])}")
+        await page.get_by_role("link", name="This could not be done").click()
+        assert page.url.endswith(f"/conflicts/{found['sale']}")
         await page.goto(f"{chain.url}/audit?action=conflict")
         await expect(page.locator("tbody tr")).to_contain_text("Settled a conflict")
 
