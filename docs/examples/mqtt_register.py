@@ -60,7 +60,7 @@ def by_sequence(sequence: int) -> bytes:
 
 def keep(**changes: Any) -> None:
     """Note how the session is; only this user may read it."""
-    state = json.loads(SESSION.read_text()) if SESSION.exists() else {}
+    state = json.loads((SESSION.exists() and SESSION.read_text()) or "{}")
     with os.fdopen(os.open(SESSION, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         json.dump(state | changes, file)
 
@@ -138,7 +138,7 @@ def main(command: str, *arguments: str) -> None:
     if command in ("hello", "balance"):
         sys.stdout.buffer.write(hello() if command == "hello" else balance(*arguments))
     elif command == "welcome":
-        welcome(sys.stdin.buffer.read())
+        welcome(sys.stdin.buffer.read() or sys.exit("headquarters is silent"))
     elif command == "open":
         print(open_data(sys.stdin.buffer.read()) or sys.exit(NO_REPLY_YET))
     else:

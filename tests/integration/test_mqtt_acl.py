@@ -1,7 +1,6 @@
 """The Mosquitto of docs/mqtt.md: what each user may do there, and that he may do nothing else."""
 
 import asyncio
-import re
 from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -10,65 +9,27 @@ from pathlib import Path
 import aiomqtt
 import pytest
 
-from server.engines import binaries
-from server.engines.broker import _mosquitto_hash
-from server.engines.child import Child
-from server.engines.ports import free_port
+from tests.rigs.documented_mosquitto import HEADQUARTERS, documented_mosquitto
 
-DOCS = (Path(__file__).parents[2] / "docs" / "mqtt.md").read_text("utf-8")
-BRIDGE, RELAY, OTHER = "tillwire", "3/7/R-0042", "3/8/R-0043"
+RELAY, OTHER = "3/7/R-0042", "3/8/R-0043"
 MINE, THEIRS = f"tillwire/1/{RELAY}", f"tillwire/1/{OTHER}"
-
-
-def file_of(name: str) -> str:
-    found = re.search(rf"^```conf\n# {name}\n(.*?)^```$", DOCS, re.MULTILINE | re.DOTALL)
-    assert found is not None
-    return found[1]
 
 
 @pytest.fixture
 def port(own_folder: Path) -> Iterator[int]:
-    """A Mosquitto on the documented lines: other folders and another port, and no certificates."""
-    program = binaries.find_mosquitto()
-    if program is None:
-        pytest.skip("Mosquitto is not installed on this system")
-    users = "".join(f"{user}:{_mosquitto_hash(user)}\n" for user in (BRIDGE, RELAY, OTHER, "3/7/+", "stranger"))
-    configuration = file_of("/etc/mosquitto/conf.d/tillwire.conf")
-    assert configuration.count("/etc/mosquitto/") == 5
-    lines = [line for line in configuration.splitlines() if not line.startswith(("cafile", "certfile", "keyfile"))]
-    port = free_port()
-    text = "\n".join([*lines, "user root", "log_dest stderr", ""]).replace("/etc/mosquitto", str(own_folder))
-    (own_folder / "tillwire.conf").write_text(text.replace("listener 8883", f"listener {port} 127.0.0.1"))
-    for name, content in (("tillwire.passwords", users), ("tillwire.acl", file_of("/etc/mosquitto/tillwire.acl"))):
-        (own_folder / name).write_text(content)
-        (own_folder / name).chmod(0o600)
-    child = Child([str(program.path), "-c", str(own_folder / "tillwire.conf")], own_folder / "server.log", 15)
-    try:
+    with documented_mosquitto(own_folder, (HEADQUARTERS, RELAY, OTHER, "3/7/+", "stranger")) as port:
         yield port
-    finally:
-        child.end((15, 15.0))
 
 
 @asynccontextmanager
 async def client(port: int, user: str, *topics: str) -> AsyncIterator[aiomqtt.Client]:
     """A user who has subscribed."""
-    for attempt in range(200):
-        try:
-            connection = aiomqtt.Client(
-                "127.0.0.1", port, username=user, password=user, protocol=aiomqtt.ProtocolVersion.V5
-            )
-            await connection.__aenter__()
-            break
-        except aiomqtt.MqttError as error:
-            if "refused" not in str(error).lower() or "not auth" in str(error).lower() or attempt == 199:
-                raise
-            await asyncio.sleep(0.05)
-    try:
+    async with aiomqtt.Client(
+        "127.0.0.1", port, username=user, password=user, protocol=aiomqtt.ProtocolVersion.V5
+    ) as connection:
         for topic in topics:
             await connection.subscribe(topic, qos=1)
         yield connection
-    finally:
-        await connection.__aexit__(None, None, None)
 
 
 async def next_of(listener: aiomqtt.Client) -> tuple[str, bytes]:
@@ -84,7 +45,7 @@ async def say(speaker: aiomqtt.Client, topic: str, payload: bytes) -> None:
 
 async def test_headquarters_hears_every_relay_and_answers_it(port: int) -> None:
     async with (
-        client(port, BRIDGE, "$share/tillwire/tillwire/1/+/+/+/hello", "tillwire/1/+/+/+/to/b-1") as bridge,
+        client(port, HEADQUARTERS, "$share/tillwire/tillwire/1/+/+/+/hello", "tillwire/1/+/+/+/to/b-1") as bridge,
         client(port, RELAY, f"{MINE}/answer") as relay,
         client(port, OTHER, f"{THEIRS}/answer") as other,
     ):
@@ -102,7 +63,7 @@ async def test_a_relay_hears_nothing_but_its_own_answers(port: int) -> None:
     async with (
         client(port, RELAY, *greedy, f"{MINE}/answer") as relay,
         client(port, OTHER) as other,
-        client(port, BRIDGE) as bridge,
+        client(port, HEADQUARTERS) as bridge,
     ):
         await say(other, f"{THEIRS}/hello", b"not for you")
         await say(other, f"{THEIRS}/to/b-1", b"not for you")
@@ -116,7 +77,7 @@ async def test_a_relay_hears_nothing_but_its_own_answers(port: int) -> None:
 async def test_a_relay_cannot_speak_for_anybody_else(port: int, topic: str) -> None:
     listening = ("tillwire/1/+/+/+/hello", "tillwire/1/+/+/+/to/b-1")
     async with (
-        client(port, BRIDGE, *listening) as bridge,
+        client(port, HEADQUARTERS, *listening) as bridge,
         client(port, OTHER, f"{THEIRS}/answer") as other,
         client(port, RELAY, f"{MINE}/answer") as relay,
     ):
@@ -133,7 +94,7 @@ async def test_a_relay_cannot_speak_for_anybody_else(port: int, topic: str) -> N
 async def test_a_name_with_a_wildcard_opens_nothing(port: int) -> None:
     async with (
         client(port, "3/7/+", f"{MINE}/answer") as wild,
-        client(port, BRIDGE, "tillwire/1/+/+/+/hello") as bridge,
+        client(port, HEADQUARTERS, "tillwire/1/+/+/+/hello") as bridge,
     ):
         await say(wild, f"{MINE}/hello", b"forged")
         await say(bridge, f"{MINE}/answer", b"not for you")
@@ -148,7 +109,7 @@ async def test_a_name_with_a_wildcard_opens_nothing(port: int) -> None:
 
 async def test_headquarters_user_cannot_pretend_to_be_a_relay(port: int) -> None:
     async with (
-        client(port, BRIDGE, "tillwire/1/+/+/+/hello", "tillwire/1/+/+/+/to/+") as bridge,
+        client(port, HEADQUARTERS, "tillwire/1/+/+/+/hello", "tillwire/1/+/+/+/to/+") as bridge,
         client(port, RELAY) as relay,
     ):
         for topic in (f"{MINE}/hello", f"{MINE}/to/b-1"):
@@ -159,7 +120,7 @@ async def test_headquarters_user_cannot_pretend_to_be_a_relay(port: int) -> None
 
 async def test_whoever_has_no_user_gets_nowhere(port: int) -> None:
     async with (
-        client(port, BRIDGE, "tillwire/1/+/+/+/hello") as bridge,
+        client(port, HEADQUARTERS, "tillwire/1/+/+/+/hello") as bridge,
         client(port, RELAY) as relay,
         client(port, "stranger", "#") as stranger,
     ):
@@ -175,7 +136,7 @@ async def test_whoever_has_no_user_gets_nowhere(port: int) -> None:
 
 
 async def test_what_is_larger_than_a_publication_may_be_does_not_pass(port: int) -> None:
-    async with client(port, BRIDGE, "tillwire/1/+/+/+/hello") as bridge, client(port, RELAY) as relay:
+    async with client(port, HEADQUARTERS, "tillwire/1/+/+/+/hello") as bridge, client(port, RELAY) as relay:
         await say(relay, f"{MINE}/hello", bytes(262_144))
         assert len((await next_of(bridge))[1]) == 262_144
         # Mosquitto drops more than that, and may cut off who sends it: here that is a program of its own.

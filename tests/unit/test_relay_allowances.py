@@ -165,7 +165,7 @@ async def test_if_it_cannot_be_written_that_it_is_let_go_the_release_does_not_le
         raise StoreFailed("the disk is full")
 
     with monkeypatch.context() as broken:
-        broken.setattr(shop.store, "put_allowance", fails)
+        broken.setattr(shop.store, "change_allowance", fails)
         await shop.ask(redeem(10))
         assert Message.RELEASE not in ops(shop)
         shop.line.up = False
