@@ -9,7 +9,7 @@ import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import asyncpg
 
@@ -171,6 +171,13 @@ class Shop:
         if self.relay is not None:
             await self.relay.stop()
             self.relay = None
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
 
     async def until_up(self) -> None:
         await until(lambda: self.running.line.up and self.running.health()["roster_version"] > 0)
