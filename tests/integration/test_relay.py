@@ -1,9 +1,8 @@
 """A register behind a relay, a real broker, the bridge and the ledger: what it hears on line, off line, and after."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -17,7 +16,6 @@ from protocol.requests import (
     BlockRequest,
     CaptureRequest,
     Card,
-    EarnRequest,
     HoldRequest,
     Receipt,
     RedeemRequest,
@@ -31,66 +29,23 @@ from protocol.requests import (
 )
 from protocol.session import Farewell, Welcome
 from server.engines.broker import EmbeddedBroker
-from tests.rigs.shop_rig import CARDS, Counter, Headquarters, Shop, card, credentials_of, new_id, until
+from tests.rigs.shop_rig import (
+    CARDS,
+    RECEIPT,
+    Counter,
+    Headquarters,
+    Shop,
+    card,
+    credentials_of,
+    earn,
+    error,
+    new_id,
+    outcome,
+    redeem,
+    until,
+)
 
-RECEIPT = Receipt(10_000, "EUR", "0042-4")
 DAY_S = 86_400
-
-
-@pytest.fixture
-def own_mosquitto(own_folder: Path) -> Any:
-    engine = EmbeddedBroker(own_folder / "mqtt", kind="mosquitto")
-    engine.start()
-    yield engine
-    engine.stop()
-
-
-@pytest.fixture
-async def headquarters(
-    postgres_url: str, valkey_url: str, own_mosquitto: EmbeddedBroker, tmp_path: Path
-) -> AsyncIterator[Headquarters]:
-    made = Headquarters(postgres_url, valkey_url, own_mosquitto.url, tmp_path / "headquarters")
-    (tmp_path / "headquarters").mkdir()
-    await made.prepare()
-    await made.start()
-    try:
-        yield made
-    finally:
-        await made.stop()
-    await made.verify()
-
-
-@pytest.fixture
-async def shop(headquarters: Headquarters, tmp_path: Path) -> AsyncIterator[Shop]:
-    async with Shop(headquarters, tmp_path / "relay") as made:
-        await made.until_up()
-        yield made
-
-
-@pytest.fixture
-async def counter() -> AsyncIterator[Counter]:
-    made = Counter()
-    yield made
-    await made.close()
-
-
-def earn(of: Card, amount: int = 10_000, request_id: bytes | None = None) -> EarnRequest:
-    now_ms = SystemClock().now_ms()
-    return EarnRequest(request_id or new_id(), 0, of, Receipt(amount, "EUR", "0042-4"), None, now_ms)
-
-
-def redeem(of: Card, points: int, request_id: bytes | None = None, **fields: Any) -> RedeemRequest:
-    return RedeemRequest(request_id or new_id(), 0, of, points, RECEIPT, **fields)
-
-
-def outcome(message: AnswerMessage | ErrorMessage) -> int:
-    assert isinstance(message, AnswerMessage), message
-    return message.answer.outcome
-
-
-def error(message: AnswerMessage | ErrorMessage) -> int:
-    assert isinstance(message, ErrorMessage), message
-    return message.code
 
 
 # On line.
