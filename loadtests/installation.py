@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from loadtests.certificate import make_certificate
 from loadtests.population import Population
@@ -31,6 +31,7 @@ _LOOPBACK = "127.0.0.1"
 _PREFIX = "TILLWIRE_"
 _READY_S = 120.0
 _HTTP_S = 10.0
+_VERIFY_S = 3_600.0
 _POLL_S = 0.01
 _OK = 200
 _SIGN_ON_MS = 1_000
@@ -127,6 +128,15 @@ class Installation:
         finally:
             process.kill()
         return str(told["token"])
+
+    def verify(self) -> dict[str, Any]:
+        """Return what `tillwire verify` says of the books; the server need not run."""
+        process = self._begin("verify", "--json")
+        try:
+            found: dict[str, Any] = json.loads(process.json_line(_VERIFY_S))
+        finally:
+            process.kill()
+        return found
 
     def start_server(self, *, tls: bool = False, **settings: str) -> None:
         """Start the server and return when it accepts registers and calls itself ready.

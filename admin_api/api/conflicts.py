@@ -22,6 +22,7 @@ router = APIRouter(prefix="/v1", tags=["relays"], responses=PROBLEMS)
 
 Reading = Annotated[Actor, Depends(acting(Permission.COALITION_READ))]
 Writing = Annotated[Actor, Depends(acting(Permission.ACCOUNTS_WRITE))]
+RequestFilter = Annotated[str | None, Query(pattern="^[0-9a-f]{32}$", description="The register's request id.")]
 AccountFilter = Annotated[int | None, Query(ge=1, le=BIGINT_MAX, description="For those who may see accounts.")]
 
 
@@ -35,10 +36,12 @@ async def list_conflicts(
     store_id: IdFilter = None,
     relay_id: IdFilter = None,
     account_id: AccountFilter = None,
+    request_id: RequestFilter = None,
     state: ConflictState | None = None,
 ) -> Page[Conflict]:
     """Return what stores approved without a line and what then could not be done, until somebody settles it."""
-    wanted = Wanted(partner_id, network_id, store_id, relay_id, account_id)
+    raw = None if request_id is None else bytes.fromhex(request_id)
+    wanted = Wanted(partner_id, network_id, store_id, relay_id, account_id, request_id=raw)
     return await conflicts.list_conflicts(office, actor, position, wanted, state=state)
 
 

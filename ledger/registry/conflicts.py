@@ -19,6 +19,7 @@ class Wanted:
     account: int | None = None
     conflict_id: int | None = None
     settled: bool | None = None
+    request_id: bytes | None = None
 
 
 async def find(transaction: Transaction, wanted: Wanted, *, before: int, rows_max: int) -> list[Row]:
@@ -29,7 +30,7 @@ async def find(transaction: Transaction, wanted: Wanted, *, before: int, rows_ma
     rows = await transaction.fetch(
         statements("conflicts")["find"],
         before, rows_max, wanted.partner_id, wanted.network_id, wanted.store_id, wanted.relay_id, wanted.account,
-        wanted.conflict_id, wanted.settled,
+        wanted.conflict_id, wanted.settled, wanted.request_id,
     )  # fmt: skip
     return list(rows)
 

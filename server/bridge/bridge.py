@@ -17,7 +17,6 @@ import structlog
 from ledger.clock import Clock
 from ledger.relays import RelayConflict, RelayReport
 from ledger.rendering import Renderer
-from protocol.relay_keys import derived
 from protocol.relay_messages import Hint
 from server.bridge.admission import Admission, Registry
 from server.bridge.arrivals import Arrivals
@@ -36,8 +35,6 @@ from server.registers.clock import SteadyClock
 from server.registers.dispatch import Dispatcher
 from server.registers.terminal_room import TerminalRoom
 
-KEY_PURPOSE: Final = "tillwire relays"
-"""What the keys of relays are derived for, from the server's secret."""
 _NAME_BYTES: Final = 8
 _SWEEP_S: Final = 0.25
 _DRAIN_POLL_S: Final = 0.01
@@ -53,11 +50,6 @@ class BridgeLedger(Registry, Overload, Protocol):
 
     async def add_conflicts(self, conflicts: Sequence[RelayConflict]) -> None:
         """Put conflicts on the operators' list; committed when this returns."""
-
-
-def relay_master(scram_server_key: bytes) -> bytes:
-    """Return what `protocol.relay_keys.relay_key` makes the keys of this installation's relays from."""
-    return derived(scram_server_key, KEY_PURPOSE)
 
 
 class Bridge:
@@ -76,12 +68,13 @@ class Bridge:
         *,
         url: str,
         ca_file: Path | None,
-        scram_server_key: bytes,
+        relay_master: bytes,
         token_key: bytes,
         first: bool,
     ) -> None:
         """Take the worker's parts and the broker's URL. Raises ValueError for one that cannot be used.
 
+        `relay_master` is `Secrets.relay_master`.
         `first`: this is the worker that hears all relays where the broker cannot share them out.
         """
         name = random_bytes(_NAME_BYTES).hex()
@@ -113,7 +106,7 @@ class Bridge:
             ledger,
             self._sessions,
             self._outbox,
-            relay_master(scram_server_key),
+            relay_master,
             name,
             clock,
             self._steady,

@@ -133,7 +133,7 @@ class Worker:
                 BridgeLimits.of(self._settings),
                 url=self._settings.mqtt_url.get_secret_value(),
                 ca_file=self._settings.mqtt_ca_file,
-                scram_server_key=secrets.scram_server_key,
+                relay_master=secrets.relay_master,
                 token_key=secrets.token_key,
                 first=self._place.index == 0,
             )

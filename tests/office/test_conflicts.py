@@ -73,6 +73,7 @@ async def test_conflicts_are_listed_by_where_they_happened_and_whether_they_are_
         assert await ids(client, relay_id=two.far_relay) == [two.far_conflict]
         assert await ids(client, network_id=1, partner_id=1) == [two.conflict]
         assert await ids(client, account_id=two.rig.cards[0].account) == [two.conflict]
+        assert await ids(client, request_id=REQUEST.hex()) == [two.conflict]
         page = (await client.get("/v1/conflicts", params={"limit": 1})).json()
         assert await ids(client, cursor=page["next"]) == [two.conflict]
         await post(two.rig, client, f"/v1/conflicts/{two.conflict}/settle", {"note": "25 points given by hand"})

@@ -2,7 +2,7 @@
 
 -- name: find
 -- $1 before this id, $2 at most so many, $3 only this partner's, $4 only this network's, $5 only this store's, $6 only this relay's,
--- $7 only this account's, $8 only this one, $9 true: settled ones, false: open ones. The place is that of the register.
+-- $7 only this account's, $8 only this one, $9 true: settled ones, false: open ones, $10 only the one of this request. The place is that of the register.
 SELECT c.conflict_id, c.request_id, c.relay_id, r.code AS relay, t.code AS terminal, t.store_id, s.name AS store, s.network_id, n.name AS network,
     n.partner_id, c.account_id, c.op, c.outcome, c.masked, c.points, c.amount, c.currency, c.reference, c.sale_ms, c.at_ms, c.settled_by, c.settled_ms,
     c.note
@@ -11,6 +11,7 @@ FROM office.conflict c JOIN terminal r ON r.terminal_id = c.relay_id JOIN termin
 WHERE c.conflict_id < $1 AND ($3::integer IS NULL OR n.partner_id = $3) AND ($4::integer IS NULL OR s.network_id = $4)
     AND ($5::integer IS NULL OR t.store_id = $5) AND ($6::integer IS NULL OR c.relay_id = $6) AND ($7::bigint IS NULL OR c.account_id = $7)
     AND ($8::bigint IS NULL OR c.conflict_id = $8) AND ($9::boolean IS NULL OR (c.settled_ms IS NOT NULL) = $9)
+    AND ($10::bytea IS NULL OR c.request_id = $10)
 ORDER BY c.conflict_id DESC LIMIT $2
 
 -- name: open
