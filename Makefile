@@ -10,7 +10,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench nightly faults simulate fix replay mutants hot-card recovery locust lock image clean
+.PHONY: help run test check bench nightly faults simulate fix replay mutants hot-card recovery relays locust lock image clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,6 +57,9 @@ hot-card: $(VENV)/.dev $(VENV)/.project ## 256 registers spend one card to its l
 
 recovery: $(VENV)/.dev $(VENV)/.project ## how soon the first answer comes with a million accounts and an empty Redis (ACCOUNTS=1000000)
 	@$(BIN)/python -m tests.measurements.recovery --accounts $(or $(ACCOUNTS),1000000) $(RECOVERY_ARGS)
+
+relays: $(VENV)/.dev $(VENV)/.project ## stores that were cut off come back beside live traffic (RELAYS_ARGS="--stores 200")
+	@$(BIN)/python -m tests.measurements.relays $(RELAYS_ARGS)
 
 locust: $(VENV)/.dev $(VENV)/.project ## play a load profile on engines of its own (PROFILE=quiet_day LOCUST_ARGS="--registers 100")
 	@$(BIN)/python -m loadtests.play $(or $(PROFILE),saturday_noon) $(LOCUST_ARGS)

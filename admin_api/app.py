@@ -19,11 +19,13 @@ from admin_api.api import (
     audit,
     cards,
     coalition,
+    conflicts,
     figures,
     me,
     member_tokens,
     members,
     operations,
+    relays,
     rules,
     sign_in,
     terminals,
@@ -65,8 +67,8 @@ def create_app(office: Office) -> FastAPI:
     app.state.office = office
     app.include_router(health.router(office.installation))
     # Among routes that match the same path the first one wins, so literal paths come before those with parameters.
-    for subject in (sign_in, users, tokens, member_tokens, coalition, terminals, rules, members, cards, accounts, me,
-                    figures, operations, audit):  # fmt: skip
+    for subject in (sign_in, users, tokens, member_tokens, coalition, terminals, relays, conflicts, rules, members,
+                    cards, accounts, me, figures, operations, audit):  # fmt: skip
         app.include_router(subject.router)
     # Takes whatever none of the routes above has taken.
     app.router.routes.append(_Pages("/", create_console(office)))

@@ -16,10 +16,11 @@ from ledger.registry.registry import Registry
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """The keys that the office needs, 32 bytes each: of card tokens and of personal data."""
+    """The keys that the office needs, 32 bytes each; relays' keys are derived from the last one."""
 
     token_key: bytes = field(repr=False)
     personal_key: bytes = field(repr=False)
+    relay_master: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

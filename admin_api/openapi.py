@@ -31,6 +31,7 @@ _TAGS = {
     "member tokens": "Tokens that a chain's site or app gets for one member.",
     "coalition": "Partners, their networks and stores.",
     "terminals": "Cash registers: secrets, what they may do, switching off.",
+    "relays": "Stores that reach us over MQTT: their own computers, and what these promised in vain.",
     "rules": "What earns, what may be spent, what expires, what a slip says: by versions.",
     "members": "Personal data. Every look is written down.",
     "cards": "Issuing, blocking, replacing; batches for the printer.",
@@ -76,7 +77,9 @@ def current() -> str:
 
     # Nothing is asked of the engines, so there are none.
     nothing = cast("Any", None)
-    office = Office(nothing, nothing, Keys(b"k" * 32, b"k" * 32), OfficeLimits(), SystemClock(), nothing, nothing)
+    office = Office(
+        nothing, nothing, Keys(b"k" * 32, b"k" * 32, b"k" * 32), OfficeLimits(), SystemClock(), nothing, nothing
+    )
     return text(describe(create_app(office)))
 
 

@@ -22,6 +22,7 @@ from ledger.operations import Operation, Outcome
 from ledger.partition import Partition
 from ledger.programme import Programme, Terminal
 from ledger.provisional import ProvisionalBalances
+from ledger.relays import Relay, RelayConflict, RelayReport
 from ledger.rendering import Renderer
 from ledger.services import Services
 from ledger.standby import StandbyStores
@@ -255,10 +256,35 @@ class Ledger:
         """
         return await self._terminals.named(codes)
 
-    async def terminal_spent_today(self, terminal_id: int) -> int:
-        """Return what a limited terminal has spent today, in minor points. Raises JournalDown."""
+    async def relays(self, codes: Sequence[str]) -> dict[str, Relay]:
+        """Return those of the codes that are relays, as PostgreSQL has them now. Raises JournalDown."""
+        self._expect_journal()
+        return await self._reader.relays(codes)
+
+    async def registers(self, stores: Sequence[int]) -> dict[int, list[Terminal]]:
+        """Return the terminals of each store, relays left out, as PostgreSQL has them now. Raises JournalDown."""
+        self._expect_journal()
+        return await self._reader.registers(stores)
+
+    async def report_relays(self, reports: Sequence[RelayReport]) -> None:
+        """Note what relays said of themselves, at most one report of each. Raises JournalDown."""
+        self._expect_journal()
+        if reports:
+            await self._reader.report_relays(reports)
+
+    async def add_conflicts(self, conflicts: Sequence[RelayConflict]) -> None:
+        """Put on the operators' list what is not there yet; committed when this returns. Raises JournalDown."""
+        self._expect_journal()
+        if conflicts:
+            await self._reader.add_conflicts(conflicts, self._clock.now_ms())
+
+    def _expect_journal(self) -> None:
         if self._pulse.silent:
             raise JournalDown("PostgreSQL does not answer")
+
+    async def terminal_spent_today(self, terminal_id: int) -> int:
+        """Return what a limited terminal has spent today, in minor points. Raises JournalDown."""
+        self._expect_journal()
         return await self._reader.terminal_spent(terminal_id, self.today())
 
     def today(self) -> int:

@@ -70,7 +70,7 @@ class Outcome(IntEnum):
     TERMINAL_LIMIT = 126
     INSUFFICIENT = 127
     OFFLINE = 128
-    """Said by a relay that cannot ask (SPEC.md, 25.9); the ledger never decides it."""
+    """Said by a relay that cannot ask (SPEC.md, 25.10); the ledger never decides it."""
 
 
 class Decision(IntEnum):

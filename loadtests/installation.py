@@ -16,12 +16,13 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from loadtests.certificate import make_certificate
 from loadtests.population import Population
 from loadtests.process import InstallationError, Process
 from loadtests.processor_time import processor_s
+from protocol.blocking import BlockingClient
 
 __all__ = ["Installation", "InstallationError", "Population"]
 
@@ -30,8 +31,10 @@ _LOOPBACK = "127.0.0.1"
 _PREFIX = "TILLWIRE_"
 _READY_S = 120.0
 _HTTP_S = 10.0
+_VERIFY_S = 3_600.0
 _POLL_S = 0.01
 _OK = 200
+_SIGN_ON_MS = 1_000
 
 
 class Installation:
@@ -57,6 +60,7 @@ class Installation:
         self._population: Population | None = None
         self._engines: Process | None = None
         self._server: Process | None = None
+        self._relays: list[Process] = []
         self._pids: dict[str, int] = {}
         atexit.register(self.stop)
 
@@ -91,12 +95,26 @@ class Installation:
         found = json.loads(self._engines.json_line(_READY_S))
         self.postgres_url, self.redis_url, self.mqtt_url = found["postgres_url"], found["redis_url"], found["mqtt_url"]
         self.postgres_bin = Path(found["postgres_bin"]) if found["postgres_bin"] else None
-        self._pids = {"valkey": found["valkey_pid"], "postgresql": found["postgres_pid"]}
+        self._pids = {
+            "valkey": found["valkey_pid"], "postgresql": found["postgres_pid"], "broker": found["broker_pid"],
+        }  # fmt: skip
 
-    def populate(self, accounts: int, terminals: int, *, lots: int = 6, journal_rows: int = 0) -> None:
+    def populate(
+        self,
+        accounts: int,
+        terminals: int,
+        *,
+        lots: int = 6,
+        journal_rows: int = 0,
+        relays: int = 0,
+        relay_terminals: int = 1,
+    ) -> None:
         """Fill the empty programme; see `tillwire add population --help`."""
         output = self.folder / "population.json"
-        options = {"accounts": accounts, "terminals": terminals, "lots": lots, "journal-rows": journal_rows}
+        options = {
+            "accounts": accounts, "terminals": terminals, "lots": lots, "journal-rows": journal_rows,
+            "relays": relays, "relay-terminals": relay_terminals,
+        }  # fmt: skip
         words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
         self._run("add", "population", *words, "--output", str(output))
         self._population = Population.read(output)
@@ -110,6 +128,15 @@ class Installation:
         finally:
             process.kill()
         return str(told["token"])
+
+    def verify(self) -> dict[str, Any]:
+        """Return what `tillwire verify` says of the books; the server need not run."""
+        process = self._begin("verify", "--json")
+        try:
+            found: dict[str, Any] = json.loads(process.json_line(_VERIFY_S))
+        finally:
+            process.kill()
+        return found
 
     def start_server(self, *, tls: bool = False, **settings: str) -> None:
         """Start the server and return when it accepts registers and calls itself ready.
@@ -145,10 +172,38 @@ class Installation:
             server, self._server = self._server, None
             server.kill()
 
+    def start_relay(self, number: int = 0, **settings: str) -> Population:
+        """Start a relay of the population; return it as registers behind that relay see it, once they can sign on.
+
+        `settings` are the relay's, without their common `relay_`.
+        """
+        (port,) = _free_ports(1)
+        values = {
+            "credential": self.population.relays[number],
+            "mqtt_url": self.mqtt_url or "",
+            "data_dir": str(self.folder / f"relay-{number}"),
+            "listen_host": self.host,
+            "listen_port": str(port),
+            "log_level": "warning",
+            **settings,
+        }
+        given = {f"relay_{name}": value for name, value in values.items()}
+        relay = self._begin("relay", "run", settings=given, log=f"relay-{number}")
+        self._relays.append(relay)
+        behind = self.population.behind(number, self.host, port)
+        _until_signed_on(behind, relay)
+        return behind
+
+    def stop_relays(self) -> None:
+        """Let the relays drain and end. Harmless when there are none."""
+        while self._relays:
+            self._relays.pop().stop()
+
     def stop(self) -> None:
         """Stop everything that runs. Harmless when nothing does."""
         atexit.unregister(self.stop)
         try:
+            self.stop_relays()
             self.stop_server()
         finally:
             if self._engines is not None:
@@ -158,7 +213,8 @@ class Installation:
     def processors(self) -> dict[str, float]:
         """Return the processor seconds that each part has used since it was started, under its name."""
         pids = {"server": self.server_pid, **self._pids} if self._server is not None else self._pids
-        return {name: processor_s(pid) for name, pid in pids.items()}
+        used = {name: processor_s(pid) for name, pid in pids.items()}
+        return used | ({"relays": sum(processor_s(relay.pid) for relay in self._relays)} if self._relays else {})
 
     def metrics(self) -> dict[str, float]:
         """Return what /metrics says now, by name and labels as they stand there."""
@@ -168,13 +224,13 @@ class Installation:
         lines = [line.rpartition(" ") for line in text.splitlines() if line and not line.startswith("#")]
         return {name: float(value) for name, _, value in lines}
 
-    def _begin(self, *words: str, settings: Mapping[str, str] | None = None) -> Process:
+    def _begin(self, *words: str, settings: Mapping[str, str] | None = None, log: str = "") -> Process:
         """Start a command with settings beside those that make it one of this installation."""
         command = [sys.executable, "-m", "server.cli", *words]
         # A person who waits for a population sees its progress bar.
         shown = sys.stderr if sys.stderr.isatty() and words[0] == "add" else None
-        log = self.folder / f"{words[0]}.log"
-        return Process(f"tillwire {words[0]}", command, self._environment(settings or {}), log, stderr=shown)
+        file = self.folder / f"{log or words[0]}.log"
+        return Process(f"tillwire {words[0]}", command, self._environment(settings or {}), file, stderr=shown)
 
     def _run(self, *words: str) -> None:
         """Run a command that ends by itself."""
@@ -215,6 +271,16 @@ class Installation:
             return 0, ""
         finally:
             connection.close()
+
+
+def _until_signed_on(population: Population, relay: Process) -> None:
+    """Return when a register could sign on: a relay knows of its registers when headquarters has told it."""
+    deadline = time.monotonic() + _READY_S
+    with BlockingClient(population.host, population.port, population.terminal(0), population.secret) as register:
+        while register.connect(_SIGN_ON_MS) is None:
+            relay.expect_alive()
+            if time.monotonic() > deadline:
+                raise InstallationError(f"nobody can sign on at the relay{relay.last_lines()}")
 
 
 def _free_ports(count: int) -> list[int]:

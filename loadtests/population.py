@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
@@ -14,7 +15,10 @@ from protocol.requests import Card
 
 @dataclass(frozen=True, slots=True)
 class Population:
-    """What `tillwire add population` made: `accounts` cards and `terminals` terminals with one secret."""
+    """What `tillwire add population` made: `accounts` cards and `terminals` terminals with one secret.
+
+    `relays` are the credentials of further stores' relays, each store with `relay_terminals` terminals of that secret.
+    """
 
     host: str
     port: int
@@ -25,6 +29,9 @@ class Population:
     first_card: int
     currency: str
     lots: int
+    relays: Sequence[str] = field(default=(), repr=False)
+    relay_terminals: int = 0
+    relay_terminal_prefix: str = ""
 
     @classmethod
     def read(cls, file: Path) -> Self:
@@ -36,6 +43,17 @@ class Population:
         if not 0 <= number < self.terminals:
             raise IndexError(f"there are {self.terminals} terminals, not {number + 1}")
         return f"{self.terminal_prefix}{number}"
+
+    def relay_terminal(self, relay: int, number: int) -> str:
+        """Return the id of a terminal behind a relay, both from 0 on. Raises IndexError."""
+        if not (0 <= relay < len(self.relays) and 0 <= number < self.relay_terminals):
+            raise IndexError(f"there are {len(self.relays)} relays with {self.relay_terminals} terminals each")
+        return f"{self.relay_terminal_prefix}{relay}-{number}"
+
+    def behind(self, relay: int, host: str, port: int) -> Self:
+        """Return the population as the terminals behind a relay see it, which listens at `host` and `port`."""
+        prefix = f"{self.relay_terminal_prefix}{relay}-"
+        return replace(self, host=host, port=port, terminals=self.relay_terminals, terminal_prefix=prefix)
 
     def card(self, number: int) -> Card:
         """Return the card of an account from 0 on. Raises IndexError."""

@@ -6,6 +6,7 @@ and sealed by AES-256-GCM (NIST SP 800-38D): whoever carries the bytes can neith
 
 import base64
 import binascii
+import re
 from dataclasses import dataclass, field
 from typing import Final, Self
 
@@ -23,6 +24,7 @@ SEAL_NONCE_BYTES: Final = 12
 
 _CREDENTIAL: Final = "tillwire-relay-1"
 _CREDENTIAL_PARTS: Final = 6
+_GENERATION: Final = re.compile("[0-9]{1,9}")
 _SEQUENCE_BYTES: Final = 8
 
 
@@ -71,7 +73,7 @@ class RelayCredential:
             key = base64.b64decode(packed + "=" * (-len(packed) % 4), altchars=b"-_", validate=True)
         except binascii.Error:
             key = b""
-        if not generation.isdecimal() or len(key) != KEY_BYTES:
+        if not _GENERATION.fullmatch(generation) or len(key) != KEY_BYTES:
             raise ValueError("the end of the relay's credential is damaged: copy the whole line")
         return cls(network, store, code, int(generation), key)
 

@@ -8,6 +8,7 @@ or of another session raises.
 from collections.abc import Callable
 from typing import Final
 
+from protocol.fields import Malformed
 from protocol.relay_keys import (
     NONCE_BYTES,
     SEAL_NONCE_BYTES,
@@ -19,6 +20,7 @@ from protocol.relay_keys import (
 )
 from protocol.relay_messages import (
     LINE_VERSION,
+    PUBLICATION_BYTES_MAX,
     Data,
     DownItem,
     Hello,
@@ -38,6 +40,8 @@ from protocol.relay_messages import (
 
 WINDOW: Final = 1_024
 """How far behind the newest publication an older one may come."""
+CLOCK_PERIOD_MS: Final = 300_000
+"""How long a relay trusts what a publication told of the bridge's clock: at least so long, at most twice."""
 
 RandomBytes = Callable[[int], bytes]
 
@@ -63,10 +67,9 @@ class SequenceWindow:
             self._seen = (self._seen << min(ahead, WINDOW) | 1) & ((1 << WINDOW) - 1)
             self._newest = sequence
             return
-        bit = 1 << -ahead
-        if -ahead >= WINDOW or self._seen & bit:
+        if -ahead >= WINDOW or self._seen >> -ahead & 1:
             raise Repeated(f"publication {sequence} came before")
-        self._seen |= bit
+        self._seen |= 1 << -ahead
 
 
 class _Half:
@@ -84,7 +87,10 @@ class _Half:
     def close(self, plain: bytes) -> bytes:
         self._sequence += 1
         sealed = self._closing.close(self._sequence, plain, self.session_id)
-        return write_publication(Data(self.session_id, self._sequence, sealed))
+        payload = write_publication(Data(self.session_id, self._sequence, sealed))
+        if len(payload) > PUBLICATION_BYTES_MAX:
+            raise ValueError(f"a publication of {len(payload)} bytes is above {PUBLICATION_BYTES_MAX}")
+        return payload
 
     def open(self, data: Data) -> bytes:
         if data.session_id != self.session_id:
@@ -93,6 +99,30 @@ class _Half:
         # Only what is genuine may move the window.
         self._window.take(data.sequence)
         return plain
+
+
+class _BridgeClock:
+    """The bridge's clock as seen from the relay: what came fastest is the least wrong, and old news wear off.
+
+    A publication tells the time at which it was sent and arrives later, so each sets the clock too low by as long as it
+    travelled; the highest of some minutes is taken. Nobody who delays publications can set it high.
+    """
+
+    __slots__ = ("_before_ms", "_offset_ms", "_since_ms")
+
+    def __init__(self, server_time_ms: int, now_ms: int) -> None:
+        self._offset_ms = self._before_ms = server_time_ms - now_ms
+        self._since_ms = now_ms
+
+    def heard(self, server_time_ms: int, now_ms: int) -> None:
+        offset_ms = server_time_ms - now_ms
+        if now_ms - self._since_ms < CLOCK_PERIOD_MS:
+            self._offset_ms = max(self._offset_ms, offset_ms)
+        else:
+            self._before_ms, self._offset_ms, self._since_ms = self._offset_ms, offset_ms, now_ms
+
+    def at(self, now_ms: int) -> int:
+        return now_ms + max(self._offset_ms, self._before_ms)
 
 
 class RelayLine:
@@ -104,7 +134,7 @@ class RelayLine:
         self._random_bytes = random_bytes
         self._nonce: bytes | None = None
         self._half: _Half | None = None
-        self._offset_ms = 0
+        self._clock: _BridgeClock | None = None
         self.bridge = ""
         self.limits: LineLimits | None = None
 
@@ -124,7 +154,8 @@ class RelayLine:
         nonce = self._nonce = self._random_bytes(NONCE_BYTES)
         seal = Seal(derived(credential.key, "tillwire hello", nonce))
         plain = hello_content(wall_ms, self._software)
-        sealed = seal.close_once(plain, _bound(credential, nonce), self._random_bytes(SEAL_NONCE_BYTES))
+        bound = _bound(LINE_VERSION, credential.topic, credential.generation, nonce)
+        sealed = seal.close_once(plain, bound, self._random_bytes(SEAL_NONCE_BYTES))
         return write_publication(Hello(LINE_VERSION, credential.code, credential.generation, nonce, sealed))
 
     def welcomed(self, welcome: Welcome, now_ms: int) -> LineLimits:
@@ -136,18 +167,24 @@ class RelayLine:
             raise NotGenuine("answers no HELLO that is waited for")
         credential, nonce = self._credential, self._nonce
         seal = Seal(derived(credential.key, "tillwire welcome", nonce))
-        plain = seal.open_once(welcome.sealed, welcome.bridge.encode() + nonce)
+        bound = _bound(LINE_VERSION, credential.topic, credential.generation, nonce)
+        plain = seal.open_once(welcome.sealed, bound + welcome.bridge.encode())
         session_id, server_time_ms, limits = read_welcome_content(plain)
         keys = SessionKeys.of(credential.key, nonce, session_id)
         self._half = _Half(session_id, keys.up, keys.down)
         self._nonce = None
-        self._offset_ms = server_time_ms - now_ms
+        self._clock = _BridgeClock(server_time_ms, now_ms)
         self.bridge, self.limits = welcome.bridge, limits
         return limits
 
     def server_time_ms(self, now_ms: int) -> int:
-        """Return the bridge's clock as far as it is known, at `now_ms` of the clock that `welcomed` was given."""
-        return now_ms + self._offset_ms
+        """Return the bridge's clock as far as it is known, at `now_ms` of the clock that `welcomed` was given.
+
+        Raises RuntimeError before the first session.
+        """
+        if self._clock is None:
+            raise RuntimeError("no bridge was heard yet")
+        return self._clock.at(now_ms)
 
     def end(self) -> None:
         """Forget the session; may be called twice."""
@@ -155,40 +192,57 @@ class RelayLine:
         self._nonce = None
 
     def close(self, items: list[UpItem], now_ms: int) -> bytes:
-        """Return the next publication of the session. Raises RuntimeError without one."""
+        """Return the next publication of the session.
+
+        Raises RuntimeError without one, and ValueError if the items are too many for a publication.
+        """
         if self._half is None:
             raise RuntimeError("there is no session")
         return self._half.close(write_up(self.server_time_ms(now_ms), items))
 
-    def open(self, data: Data) -> tuple[int, int, list[DownItem]]:
-        """Return the bridge's clock, the roster's version and the items. Raises NotGenuine, Repeated, Malformed."""
-        if self._half is None:
+    def open(self, data: Data, now_ms: int) -> tuple[int, int, list[DownItem]]:
+        """Return the bridge's clock, the roster's version and the items. Raises NotGenuine, Repeated, Malformed.
+
+        `now_ms` is of the clock that `welcomed` was given: the bridge's is followed.
+        """
+        if self._half is None or self._clock is None:
             raise NotGenuine("there is no session")
-        return read_down(self._half.open(data))
+        server_time_ms, roster_version, items = read_down(self._half.open(data))
+        self._clock.heard(server_time_ms, now_ms)
+        return server_time_ms, roster_version, items
 
 
 class BridgeSession:
     """The bridge's end of one session."""
 
-    def __init__(self, hello: Hello, key: bytes, random_bytes: RandomBytes) -> None:
-        """Take a HELLO and the relay's key. Raises NotGenuine or Malformed."""
+    def __init__(self, hello: Hello, key: bytes, topic: str, random_bytes: RandomBytes) -> None:
+        """Take a HELLO, the relay's key, and the topic of the publication without its last part.
+
+        Raises NotGenuine (also if the relay said HELLO under another topic) or Malformed (also for another version).
+        """
+        if hello.version != LINE_VERSION:
+            raise Malformed("version", f"must be {LINE_VERSION}", None)
         seal = Seal(derived(key, "tillwire hello", hello.relay_nonce))
-        bound = _header(hello.version, hello.code, hello.generation) + hello.relay_nonce
-        self.wall_ms, self.software = read_hello_content(seal.open_once(hello.sealed, bound))
+        self._bound = _bound(hello.version, topic, hello.generation, hello.relay_nonce)
+        self.wall_ms, self.software = read_hello_content(seal.open_once(hello.sealed, self._bound))
         self.code = hello.code
+        self.topic = topic
+        self.relay_nonce = hello.relay_nonce
         self.session_id = random_bytes(NONCE_BYTES)
-        self._hello = hello
         self._key = key
         self._random_bytes = random_bytes
         keys = SessionKeys.of(key, hello.relay_nonce, self.session_id)
         self._half = _Half(self.session_id, keys.down, keys.up)
 
     def welcome(self, bridge: str, server_time_ms: int, limits: LineLimits) -> bytes:
-        """Return the publication that answers the HELLO; `bridge` is where this session's publications shall go."""
-        nonce = self._hello.relay_nonce
+        """Return the publication that answers the HELLO; `bridge` is where this session's publications shall go.
+
+        A HELLO that came twice may be answered twice.
+        """
+        nonce = self.relay_nonce
         seal = Seal(derived(self._key, "tillwire welcome", nonce))
         plain = welcome_content(self.session_id, server_time_ms, limits)
-        sealed = seal.close_once(plain, bridge.encode() + nonce, self._random_bytes(SEAL_NONCE_BYTES))
+        sealed = seal.close_once(plain, self._bound + bridge.encode(), self._random_bytes(SEAL_NONCE_BYTES))
         return write_publication(Welcome(bridge, nonce, sealed))
 
     def open(self, data: Data) -> tuple[int, list[UpItem]]:
@@ -196,13 +250,10 @@ class BridgeSession:
         return read_up(self._half.open(data))
 
     def close(self, items: list[DownItem], server_time_ms: int, roster_version: int) -> bytes:
-        """Return the next publication of the session."""
+        """Return the next publication of the session. Raises ValueError if the items are too many for one."""
         return self._half.close(write_down(server_time_ms, roster_version, items))
 
 
-def _header(version: int, code: str, generation: int) -> bytes:
-    return f"{version} {code} {generation} ".encode()
-
-
-def _bound(credential: RelayCredential, nonce: bytes) -> bytes:
-    return _header(LINE_VERSION, credential.code, credential.generation) + nonce
+def _bound(version: int, topic: str, generation: int, relay_nonce: bytes) -> bytes:
+    """Return what both seals of a handshake vouch for beside their content; the topic ends in the relay's code."""
+    return f"{version} {topic} {generation} ".encode() + relay_nonce

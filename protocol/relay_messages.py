@@ -17,8 +17,12 @@ ITEMS_MAX: Final = 200
 """Items of one publication."""
 PUBLICATION_BYTES_MAX: Final = 262_144
 """Bytes of one publication; a broker must let through as many."""
+ITEM_EXTRA_BYTES_MAX: Final = 128
+"""What an item takes beside its message."""
+DATA_EXTRA_BYTES_MAX: Final = 128
+"""What DATA takes beside its items."""
 _SALT_BYTES_MAX: Final = 64
-_TERMINALS_MAX: Final = 250
+TERMINALS_MAX: Final = 250
 
 
 class Publication(IntEnum):
@@ -132,16 +136,23 @@ DownItem = ReplyItem | Roster
 
 
 def read_up(plain: bytes) -> tuple[int, list[UpItem]]:
-    """Return when it was sent (ms since 1970 UTC, by the clock of the bridge) and the items. Raises Malformed."""
+    """Return when it was sent (ms since 1970 UTC, by the clock of the bridge) and the items. Raises Malformed.
+
+    Items of kinds that this version does not know are left out.
+    """
     sent_ms, items = _content(plain)
-    return sent_ms, [_up(item) for item in items]
+    return sent_ms, [item for item in map(_up, items) if item is not None]
 
 
 def read_down(plain: bytes) -> tuple[int, int, list[DownItem]]:
-    """Return the bridge's clock (ms since 1970 UTC), the roster's version and the items. Raises Malformed."""
+    """Return the bridge's clock (ms since 1970 UTC), the roster's version and the items. Raises Malformed.
+
+    Items of kinds that this version does not know are left out.
+    """
     fields = array(unpack(plain), "content", None, 3)
     items = _items(fields[2])
-    return uint(fields[0], "server_time_ms", None), uint(fields[1], "roster_version", None), [_down(i) for i in items]
+    down = [item for item in map(_down, items) if item is not None]
+    return uint(fields[0], "server_time_ms", None), uint(fields[1], "roster_version", None), down
 
 
 def write_up(sent_ms: int, items: list[UpItem]) -> bytes:
@@ -176,9 +187,9 @@ def _items(value: Any) -> tuple[Any, ...]:
     return items
 
 
-def _up(value: Any) -> UpItem:
+def _up(value: Any) -> UpItem | None:
     item = array(value, "item", None, 1)
-    match item[0]:
+    match uint(item[0], "kind", None):
         case ItemKind.REQUEST:
             _, terminal, message, sale_ms, hold_id = array(item, "request", None, 5)[:5]
             return RequestItem(
@@ -193,25 +204,25 @@ def _up(value: Any) -> UpItem:
             names = Report._fields
             numbers = array(item, "report", None, len(names) + 1)[1 : len(names) + 1]
             return Report(*[uint(number, name, None) for name, number in zip(names, numbers, strict=True)])
-    raise Malformed("item", "is of an unknown kind", None)
+    return None
 
 
-def _down(value: Any) -> DownItem:
+def _down(value: Any) -> DownItem | None:
     item = array(value, "item", None, 1)
-    match item[0]:
+    match uint(item[0], "kind", None):
         case ItemKind.REPLY:
             _, terminal, message = array(item, "reply", None, 3)[:3]
             return ReplyItem(_code(terminal), _binary(message, "message", PUBLICATION_BYTES_MAX))
         case ItemKind.ROSTER:
             return _roster(array(item, "roster", None, 7)[1:7])
-    raise Malformed("item", "is of an unknown kind", None)
+    return None
 
 
 def _roster(fields: tuple[Any, ...]) -> Roster:
     version, name, currency, points, allowance_ms, terminals = fields
     listed = array(terminals, "terminals", None, 0)
-    if len(listed) > _TERMINALS_MAX:
-        raise Malformed("terminals", f"must be at most {_TERMINALS_MAX}", None)
+    if len(listed) > TERMINALS_MAX:
+        raise Malformed("terminals", f"must be at most {TERMINALS_MAX}", None)
     return Roster(
         uint(version, "version", None),
         text(name, "network_name", None, 0, TEXT_CHARACTERS_MAX),
@@ -301,7 +312,7 @@ def read_publication(payload: bytes) -> AnyPublication:
     if len(payload) > PUBLICATION_BYTES_MAX:
         raise Malformed("publication", f"must be at most {PUBLICATION_BYTES_MAX} bytes", None)
     fields = array(unpack(payload), "publication", None, 1)
-    match fields[0]:
+    match uint(fields[0], "type", None):
         case Publication.HELLO:
             _, version, code, generation, nonce, sealed = array(fields, "hello", None, 6)[:6]
             return Hello(

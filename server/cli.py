@@ -11,6 +11,7 @@ import typer
 
 from server.commands import admin, database, engines, moving, programme, replay, serve, settings
 from server.commands.invocation import Invocation, assignments, say, tell
+from server.commands.relay import relay_app
 from server.commands.till import till_app
 from server.errors import TRACEBACK_VARIABLE, OperatorError
 
@@ -28,6 +29,7 @@ app = typer.Typer(
 for commands in (serve, engines, admin, database, programme, settings, replay, moving):
     commands.register(app)
 app.add_typer(till_app, name="till")
+app.add_typer(relay_app, name="relay")
 
 
 def _version(asked: bool) -> None:

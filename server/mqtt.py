@@ -145,6 +145,19 @@ class Broker:
         """Whether `publish` would take a publication now."""
         return self._line is not None and self._line.has_room
 
+    @property
+    def under_way(self) -> int:
+        """How many publications wait for their acknowledgement."""
+        return 0 if self._line is None else self._line.under_way
+
+    async def unsubscribe(self, topics: Sequence[str]) -> None:
+        """Listen to these of the subscriptions no more; a broker that does not answer is not insisted upon."""
+        self._subscriptions = tuple(topic for topic in self._subscriptions if topic not in topics)
+        self._unshared = tuple(topic for topic in self._unshared if topic not in topics)
+        if self._line is not None:
+            with contextlib.suppress(aiomqtt.MqttError):
+                await self._line.unsubscribe(list(topics), timeout=self._limits.connect_timeout_s)
+
     def health(self) -> dict[str, object]:
         """Return how the connection is, for people: no user, no password."""
         broker = f"{self._address.host}:{self._address.port}"

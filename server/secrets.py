@@ -1,7 +1,8 @@
 """The four secret keys: made at the first `tillwire up`, given by file or environment in production.
 
 They must outlive the database: without `token_key` no card finds its account, without `personal_key` no name can be
-read, without `seal_key` no row can be verified, and another `scram_server_key` changes the salts of unknown terminals.
+read, without `seal_key` no row can be verified, and another `scram_server_key` changes the salts of unknown terminals
+and every relay's key.
 """
 
 import contextlib
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from protocol.relay_keys import derived
 from server.errors import OperatorError
 from server.settings import Settings
 
@@ -37,9 +39,14 @@ class Secrets:
     seal_key: bytes = field(repr=False)
     """Seals the rows of the journal, so that `verify` finds an altered one (keyed BLAKE2b)."""
     scram_server_key: bytes = field(repr=False)
-    """Derives the salt of unknown terminals, so that they look like known ones."""
+    """Derives the salt of unknown terminals, so that they look like known ones, and the keys of relays."""
     personal_key: bytes = field(repr=False)
     """Encrypts names (AES-GCM)."""
+
+    @property
+    def relay_master(self) -> bytes:
+        """What the keys of all relays are derived from: another `scram_server_key` makes all of them worthless."""
+        return derived(self.scram_server_key, "tillwire relays")
 
     def fingerprint(self) -> str:
         """Return 16 hex digits that tell sets of keys apart and reveal nothing of them."""

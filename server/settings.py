@@ -158,6 +158,42 @@ class Requests(BaseModel):
     )
 
 
+class Bridge(BaseModel):
+    """Stores that ask over MQTT: the worker's connection to the broker of `mqtt_url`, and what bounds their relays."""
+
+    mqtt_ca_file: Path | None = Field(
+        default=None, description="PEM authorities of the broker's certificate; without it those of the system."
+    )
+    mqtt_qos: Literal[0, 1] = Field(
+        default=1, description="Quality of service of publications; nothing relies on it, 1 spares repetitions."
+    )
+    mqtt_publications_max: Annotated[int, Field(ge=1, le=65_535)] = Field(
+        default=64,
+        description="Publications that the broker has not acknowledged; what gathers meanwhile goes out in one.",
+    )
+    bridge_sessions_max: Count = Field(default=10_000, description="Relays of one worker; more get GOODBYE BUSY.")
+    bridge_in_flight_max: Count = Field(
+        default=8_192, description="Unanswered requests of all relays of one worker; more get ERROR BUSY."
+    )
+    bridge_backlog_at_once_max: Count = Field(
+        default=256,
+        description="Of these, requests from relays' backlogs that the ledger has at once; the others wait, so that "
+        "live ones need not.",
+    )
+    bridge_relay_in_flight_max: Count = Field(
+        default=256, description="Unanswered requests of one relay; more get ERROR BUSY."
+    )
+    bridge_relay_backlog_in_flight_max: Count = Field(
+        default=64, description="Of these, requests from its backlog; more get ERROR BUSY."
+    )
+    bridge_relay_backlog_per_s_max: Count = Field(
+        default=100, description="What a relay is told to send from its backlog at most, in requests a second."
+    )
+    bridge_heartbeat_ms: Milliseconds = Field(
+        default=10_000, description="How often a silent relay says something; after three times that it is gone."
+    )
+
+
 class Operators(BaseModel):
     """The admin process: the operators' HTTP interface and console, beside health and metrics on `admin_port`."""
 
@@ -239,10 +275,19 @@ class Observation(BaseModel):
     )
 
 
-GROUPS: tuple[type[BaseModel], ...] = (Addresses, Engines, Process, Connections, Requests, Operators, Observation)
+GROUPS: tuple[type[BaseModel], ...] = (
+    Addresses,
+    Engines,
+    Process,
+    Connections,
+    Requests,
+    Bridge,
+    Operators,
+    Observation,
+)
 
 
-class Settings(Observation, Operators, Requests, Connections, Process, Engines, Addresses):
+class Settings(Observation, Operators, Bridge, Requests, Connections, Process, Engines, Addresses):
     """All settings. Immutable; `model_copy(update=...)` gives a changed copy."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
@@ -259,6 +304,9 @@ class Settings(Observation, Operators, Requests, Connections, Process, Engines, 
             ("heartbeat_ms", "idle_timeout_ms"),
             ("ttl_default_ms", "ttl_max_ms"),
             ("batch_requests_max", "queue_requests_max"),
+            ("bridge_relay_backlog_in_flight_max", "bridge_relay_in_flight_max"),
+            ("bridge_relay_in_flight_max", "bridge_in_flight_max"),
+            ("bridge_backlog_at_once_max", "bridge_in_flight_max"),
             ("redis_steady_ms", "redis_steady_ms_max"),
             ("status_interval_ms", "worker_silent_after_ms"),
             ("worker_silent_after_ms", "worker_kill_after_ms"),

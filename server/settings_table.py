@@ -1,11 +1,13 @@
 """Prints docs/settings.md from the model: `python -m server.settings_table > docs/settings.md`."""
 
 import sys
+from collections.abc import Sequence
 from typing import Any
 
-from pydantic import SecretStr
+from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
+from server.relay.settings import RELAY_GROUPS, RelaySettings
 from server.settings import GROUPS, Settings
 
 _INTRODUCTION = """\
@@ -23,17 +25,28 @@ the file over the default:
 The unit is in the name (`_ms` milliseconds, `_bytes_max`, `_entries_max` ...). `tillwire settings` shows the values in
 force and where each came from. Secret keys are no settings: see `secrets_file`.
 """
+_RELAY_INTRODUCTION = """
+# Settings of a relay
+
+`tillwire relay` runs in a store and has settings of its own ([relay.md](relay.md)). They are given in the same three
+places: on the command line as above, in the environment as `TILLWIRE_RELAY_` and the name in capitals, as in
+`TILLWIRE_RELAY_MQTT_URL`, and in the table `[relay]` of the TOML file. `credential` is not taken from a command line.
+"""
 
 
 def markdown() -> str:
     """Return the whole page."""
-    parts = [_INTRODUCTION]
-    for group in GROUPS:
+    return _INTRODUCTION + _tables(GROUPS, Settings) + _RELAY_INTRODUCTION + _tables(RELAY_GROUPS, RelaySettings)
+
+
+def _tables(groups: Sequence[type[BaseModel]], model: type[BaseModel]) -> str:
+    parts: list[str] = []
+    for group in groups:
         heading, _, rest = (group.__doc__ or "").partition(". ")
         parts.append(f"\n## {group.__name__}\n\n{heading.rstrip('.')}.{' ' + rest if rest else ''}\n\n")
         parts.append("| setting | default | meaning |\n| --- | --- | --- |\n")
         for name in group.model_fields:
-            field = Settings.model_fields[name]
+            field = model.model_fields[name]
             parts.append(f"| `{name}` | {_default(field)} | {field.description}{_range(field)} |\n")
     return "".join(parts)
 

@@ -51,11 +51,13 @@ async def list_terminals(
     store_id: IdFilter = None,
     code: Search = None,
     state: State | None = None,
+    relay: bool | None = None,
 ) -> Page[Terminal]:
-    """`code` is a part of the code, in any case."""
+    """`code` is a part of the code, in any case; `relay` asks for relays, or for everything else."""
     return await terminals.list_terminals(
-        office, actor, position, partner_id=partner_id, network_id=network_id, store_id=store_id, code=code, state=state
-    )
+        office, actor, position, partner_id=partner_id, network_id=network_id, store_id=store_id, code=code,
+        state=state, relay=relay,
+    )  # fmt: skip
 
 
 @router.get("/terminals/operations", summary="What a terminal can be permitted.")
@@ -112,7 +114,7 @@ async def revoke(office: InOffice, actor: Writing, key: IdempotencyKey, terminal
 
 @router.post("/stores/{store_id}/terminals/suspend", summary="Suspend all terminals of a store.", response_model=Acted)
 async def suspend_store(office: InOffice, actor: Writing, key: IdempotencyKey, store_id: Id) -> JSONResponse:
-    """Revoked ones are left alone."""
+    """Revoked ones are left alone; the store's relay is suspended, too."""
     return await _once(office, actor, key, lambda: terminals.set_store_active(office, actor, store_id, active=False))
 
 
@@ -126,7 +128,7 @@ async def resume_store(office: InOffice, actor: Writing, key: IdempotencyKey, st
     "/stores/{store_id}/terminals/rotate", summary="Give all terminals of a store new secrets.", response_model=Rotated
 )
 async def rotate_store(office: InOffice, actor: Writing, key: IdempotencyKey, store_id: Id) -> JSONResponse:
-    """Revoked ones are left alone. The secrets are told in this answer only."""
+    """Revoked ones and the relay are left alone. The secrets are told in this answer only."""
     return await _once(office, actor, key, lambda: terminals.rotate_store(office, actor, store_id))
 
 

@@ -38,7 +38,7 @@ Code = Annotated[str, StringConstraints(pattern=f"^{TERMINAL_ID.pattern}$")]
 
 
 class Terminal(Told):
-    """A cash register; it `works` if it is active and so is everything above it."""
+    """A cash register, or the store's `relay`; it `works` if it is active and so is everything above it."""
 
     terminal_id: int
     code: str
@@ -51,6 +51,7 @@ class Terminal(Told):
     state: State
     works: bool
     revoked_ms: int | None
+    relay: bool
 
 
 class Credentials(Told):
@@ -102,14 +103,18 @@ async def list_terminals(
     store_id: int | None = None,
     code: str | None = None,
     state: State | None = None,
+    relay: bool | None = None,
 ) -> Page[Terminal]:
-    """Return terminals by id, those that pass all filters; `code` is a part of the code. Raises a Problem."""
+    """Return terminals by id, those that pass all filters; `code` is a part of the code. Raises a Problem.
+
+    `relay` wants relays, or everything else.
+    """
     actor.check(Permission.COALITION_READ)
     async with office.registry.reading() as transaction:
         rows = await terminals.find(
             transaction, after=position.number(0), rows_max=position.rows_max,
             partner_id=seen_partner(actor, partner_id), network_id=network_id, store_id=store_id, code=code,
-            state=state,
+            state=state, relay=relay,
         )  # fmt: skip
     return position.page(rows, _shown, lambda row: (row["terminal_id"],))
 
@@ -152,7 +157,7 @@ async def change_terminal(office: Office, actor: Actor, terminal_id: int, asked:
     """Set what a terminal may do. Raises a Problem."""
     actor.check(Permission.TERMINALS_WRITE)
     async with office.registry.writing() as transaction:
-        before = await _visible(transaction, actor, terminal_id)
+        before = await _register(transaction, actor, terminal_id)
         await _check_permitted(transaction, actor, asked.permitted)
         if not await terminals.set_permitted(transaction, terminal_id, [OPERATIONS[name] for name in asked.permitted]):
             raise _revoked(before)
@@ -175,7 +180,7 @@ async def rotate(office: Office, actor: Actor, terminal_id: int) -> Credentials:
     """Give a terminal a new secret. Raises a Problem: 409 for one that is revoked."""
     actor.check(Permission.TERMINALS_WRITE)
     async with office.registry.writing() as transaction:
-        before = await _visible(transaction, actor, terminal_id)
+        before = await _register(transaction, actor, terminal_id)
         (made,) = await new_secrets(1)
         if not await terminals.renew(transaction, before["code"], made.credentials):
             raise _revoked(before)
@@ -195,7 +200,7 @@ async def revoke(office: Office, actor: Actor, terminal_id: int) -> Terminal:
 
 
 async def set_store_active(office: Office, actor: Actor, store_id: int, *, active: bool) -> Acted:
-    """Suspend all terminals of a store, or let them work again. Raises a Problem."""
+    """Suspend all terminals of a store, its relay among them, or let them work again. Raises a Problem."""
     actor.check(Permission.TERMINALS_WRITE)
     async with office.registry.writing() as transaction:
         await visible_store(transaction, actor, store_id)
@@ -208,11 +213,11 @@ async def set_store_active(office: Office, actor: Actor, store_id: int, *, activ
 
 
 async def rotate_store(office: Office, actor: Actor, store_id: int) -> Rotated:
-    """Give all terminals of a store new secrets. Raises a Problem."""
+    """Give all cash registers of a store new secrets; its relay has none. Raises a Problem."""
     actor.check(Permission.TERMINALS_WRITE)
     async with office.registry.writing() as transaction:
         await visible_store(transaction, actor, store_id)
-        rows = await _standing(transaction, store_id)
+        rows = [row for row in await _standing(transaction, store_id) if not row["relay"]]
         secrets = await new_secrets(len(rows))
         standing = await terminals.lock(transaction, store_id)
         rotated = []
@@ -244,6 +249,14 @@ async def _visible(transaction: Transaction, actor: Actor, terminal_id: int) -> 
     if not rows or not actor.sees_partner(rows[0]["partner_id"]):
         raise not_found(f"terminal {terminal_id}")
     return rows[0]
+
+
+async def _register(transaction: Transaction, actor: Actor, terminal_id: int) -> Row:
+    """Return a terminal that is no relay: what a relay may do never changes, and it has a key instead of a secret."""
+    row = await _visible(transaction, actor, terminal_id)
+    if row["relay"]:
+        raise conflict(f"terminal {row['code']} is a relay; see /v1/relays/{terminal_id}")
+    return row
 
 
 async def _standing(transaction: Transaction, store_id: int) -> list[Row]:

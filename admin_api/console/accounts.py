@@ -12,7 +12,9 @@ from admin_api.accounts.at_register import at_register
 from admin_api.accounts.history import EntryView
 from admin_api.accounts.history_finding import moments_of, stores_of
 from admin_api.api.answers import AccountPath, csv_answer
+from admin_api.coalition.conflicts import ConflictState, list_conflicts
 from admin_api.console.account_words import balance_sentences, lot_sentence, network_sentence, status_sentence, when
+from admin_api.console.conflict_words import ConflictTold, conflict_told, settles_conflicts
 from admin_api.console.entry_words import Told, told
 from admin_api.console.history_filter import OPERATIONS, Chosen
 from admin_api.console.rendering import page
@@ -22,6 +24,7 @@ from admin_api.office import Office
 from admin_api.paging import Page, Position, decode
 from admin_api.security.authentication import InOffice
 from admin_api.security.permissions import Permission
+from ledger.registry.conflicts import Wanted
 
 router = APIRouter()
 Reader = Annotated[Visitor, Depends(visiting(Permission.ACCOUNTS_READ))]
@@ -59,6 +62,7 @@ async def show(
         register=register,
         networks=[(at.network, network_sentence(words, at)) for at in register.networks],
         waiting=waiting.items,
+        conflicts=await _conflicts(office, visitor, Wanted(account=account_id), "open"),
         entries=await in_words(office, visitor, entries.items),
         further=_further(chosen, entries),
         begun=bool(cursor),
@@ -86,10 +90,16 @@ async def request(visitor: Reader, office: InOffice, request_id: str) -> Respons
     except ValueError:
         raw = b""
     if len(raw) != _REQUEST_ID_BYTES:
-        return page(visitor, "request.html", status=404, request_id=request_id, found=None, entry=None, family=[])
+        return page(
+            visitor, "request.html", status=404, request_id=request_id, found=None, entry=None, family=[], conflicts=[]
+        )  # fmt: skip
     found = await history.request_of(office, seen(visitor), raw)
     if found.entry is None:
-        return page(visitor, "request.html", status=404, request_id=raw.hex(), found=None, entry=None, family=[])
+        conflicts = await _conflicts(office, visitor, Wanted(request_id=raw))
+        return page(
+            visitor, "request.html", status=404, request_id=raw.hex(), found=None, entry=None, family=[],
+            conflicts=conflicts,
+        )  # fmt: skip
     views = await in_words(office, visitor, [found.entry, *found.family])
     standing = f"standing.{found.standing}"
     return page(
@@ -109,6 +119,16 @@ async def in_words(office: Office, visitor: Visitor, entries: list[EntryView]) -
     wanted = {entry.refers_to for entry in entries if entry.refers_to is not None} - known
     moments = await moments_of(office, seen(visitor), [each for each in wanted if each]) if wanted else {}
     return told(visitor.words, entries, moments)
+
+
+async def _conflicts(
+    office: Office, visitor: Visitor, wanted: Wanted, state: ConflictState | None = None
+) -> list[ConflictTold]:
+    """Return what a store had approved without a line and what could not be done: it stands in no journal."""
+    if not visitor.may(Permission.COALITION_READ):
+        return []
+    found = await list_conflicts(office, seen(visitor), Position(_WAITING_MAX), wanted, state=state)
+    return [conflict_told(visitor.words, one, settles=settles_conflicts(visitor)) for one in found.items]
 
 
 def _lot(words: Words, lot: LotView, today: str) -> tuple[str, str, str]:

@@ -20,6 +20,7 @@ from admin_api.console import (
     cards,
     coalition,
     coalition_deeds,
+    conflicts,
     dashboard,
     entrance,
     members,
@@ -28,6 +29,7 @@ from admin_api.console import (
     operations,
     preferences,
     profile,
+    relays,
     rules,
     search,
     tokens,
@@ -64,7 +66,7 @@ def create_console(office: Office) -> FastAPI:
     app.mount("/static", _Static(directory=Path(__file__).parent / "static"))
     for module in (
         dashboard, entrance, operations, preferences, search, accounts, account_deeds, card_deeds, adjusting, merging,
-        members, cards, onboarding, coalition_deeds, coalition, rules, audit, users, tokens, profile,
+        members, cards, onboarding, relays, conflicts, coalition_deeds, coalition, rules, audit, users, tokens, profile,
     ):  # fmt: skip
         app.include_router(module.router)
     app.add_api_route("/{path:path}", _nowhere, methods=["GET"])

@@ -28,8 +28,9 @@ Auditor = Annotated[Visitor, Depends(visiting(Permission.AUDIT_READ))]
 
 #: What entries are about; each is the first part of its actions.
 SUBJECTS = (
-    "account", "adjustment", "audit", "books", "card", "hold", "installation", "invitation", "member", "member-token",
-    "network", "partner", "programme", "rules", "session", "store", "terminal", "token", "user",
+    "account", "adjustment", "audit", "books", "card", "conflict", "hold", "installation", "invitation", "member",
+    "member-token", "network", "partner", "programme", "relay", "rules", "session", "store", "terminal", "token",
+    "user",
 )  # fmt: skip
 _USERS_MAX = 200
 _ACTOR_CHARACTERS_MAX = 100
@@ -37,7 +38,7 @@ _ACTOR_CHARACTERS_MAX = 100
 _PAGES = {
     "account": "/accounts/{}", "member": "/accounts/{}", "partner": "/coalition/partners/{}",
     "network": "/coalition/networks/{}", "store": "/coalition/stores/{}", "terminal": "/coalition/terminals/{}",
-    "user": "/users/{}", "adjustment": "/adjustments/{}",
+    "user": "/users/{}", "adjustment": "/adjustments/{}", "relay": "/relays/{}", "conflict": "/conflicts/{}",
 }  # fmt: skip
 
 

@@ -8,11 +8,12 @@ from urllib.parse import urlencode
 
 from fastapi import APIRouter, Depends, Query, Response
 
-from admin_api.coalition import coalition, terminals
+from admin_api.coalition import coalition, relays, terminals
 from admin_api.coalition.terminals import OPERATIONS, State, Terminal
 from admin_api.console.forms import new_key
+from admin_api.console.relay_words import relay_told
 from admin_api.console.rendering import page
-from admin_api.console.visitor import Visitor, seen, visiting
+from admin_api.console.visitor import Visitor, go, seen, visiting
 from admin_api.fields import INTEGER_MAX, Id
 from admin_api.office import Office
 from admin_api.paging import Page, Position, decode
@@ -105,16 +106,21 @@ async def show_store(visitor: Looking, office: InOffice, store_id: Id) -> Respon
     actor = seen(visitor)
     store = await coalition.get_store(office, actor, store_id)
     network = await coalition.get_network(office, actor, store.network_id)
-    found = await terminals.list_terminals(office, actor, _WITHIN, store_id=store_id)
+    found = await terminals.list_terminals(office, actor, _WITHIN, store_id=store_id, relay=False)
+    own = await relays.list_relays(office, actor, _WITHIN, store_id=store_id)
+    relay = next((one for one in own.items if one.state != "revoked"), None)
     return page(
-        visitor, "store.html", store=store, network=network, terminals=found.items, more=bool(found.next), key=new_key()
-    )
+        visitor, "store.html", store=store, network=network, terminals=found.items, more=bool(found.next),
+        relay=relay and relay_told(visitor.words, relay, office.clock.now_ms()), key=new_key(),
+    )  # fmt: skip
 
 
 @router.get("/coalition/terminals/{terminal_id}")
 async def show_terminal(visitor: Looking, office: InOffice, terminal_id: Id) -> Response:
     """Show a terminal, and what it may do."""
     terminal = await terminals.get_terminal(office, seen(visitor), terminal_id)
+    if terminal.relay:
+        return go(f"/relays/{terminal_id}")
     return page(
         visitor,
         "terminal.html",

@@ -8,12 +8,13 @@ from typing import Annotated, Literal, NamedTuple
 from fastapi import APIRouter, Depends, Response
 from pydantic import BaseModel
 
-from admin_api.coalition import coalition, terminals
+from admin_api.coalition import coalition, relays, terminals
 from admin_api.coalition.coalition import CoalitionChange
-from admin_api.coalition.terminals import OPERATIONS, TerminalChange
+from admin_api.coalition.terminals import OPERATIONS, Terminal, TerminalChange
 from admin_api.console.credentials import credentials_answer
 from admin_api.console.entering import Fields, Refused, asked_of, taken_once
 from admin_api.console.forms import FormKey, Typed, new_key
+from admin_api.console.relay_words import relay_told
 from admin_api.console.rendering import page
 from admin_api.console.visitor import Flash, Visitor, go, seen, visiting
 from admin_api.fields import Id
@@ -48,6 +49,8 @@ class _Asking(NamedTuple):
     name: str
     back: str
     danger: bool = False
+    #: A warning that belongs to this one.
+    more: str = ""
     fields: tuple[tuple[str, str], ...] = ()
 
 
@@ -57,7 +60,15 @@ async def ask_terminal(
 ) -> Response:
     """Ask whether something is to be done to a terminal."""
     terminal = await terminals.get_terminal(office, seen(visitor), terminal_id)
-    return _asking(visitor, _of_terminal(verb, terminal_id, terminal.code))
+    if terminal.relay and verb == "rotate":
+        return go(f"/relays/{terminal_id}/rotate")
+    asking = _of_terminal(verb, terminal)
+    if terminal.relay and verb == "revoke":
+        relay = await relays.get_relay(office, seen(visitor), terminal_id)
+        # What waits in it is lost with it.
+        more = relay_told(visitor.words, relay, office.clock.now_ms()).waiting if relay.queued else ""
+        asking = asking._replace(more=more)
+    return _asking(visitor, asking)
 
 
 @router.post("/coalition/terminals/{terminal_id}/permit")
@@ -97,8 +108,8 @@ async def do_terminal(
     try:
         done = await taken_once(office, visitor, key, f"{verb} terminal {terminal_id}", {}, acts[verb])
     except Refused as told:
-        return _asking(visitor, _of_terminal(verb, terminal_id, before.code), told)
-    place = f"/coalition/terminals/{terminal_id}"
+        return _asking(visitor, _of_terminal(verb, before), told)
+    place = _of_terminal(verb, before).back
     if verb == "rotate":
         return credentials_answer(
             office, visitor, [(before.store, [done])], "rotated", place, {"key": key}, as_file=bool(as_file)
@@ -167,8 +178,9 @@ async def pause(visitor: Owner, office: InOffice, kind: Kind, number: Id, verb: 
     return go(asking.back, Flash("done", f"coalition.{verb}_done", {"name": asking.name}))
 
 
-def _of_terminal(verb: str, terminal_id: int, code: str) -> _Asking:
-    return _Asking(f"{verb}_terminal", code, f"/coalition/terminals/{terminal_id}", verb == "revoke")
+def _of_terminal(verb: str, terminal: Terminal) -> _Asking:
+    kind, place = ("relay", "/relays") if terminal.relay else ("terminal", "/coalition/terminals")
+    return _Asking(f"{verb}_{kind}", terminal.code, f"{place}/{terminal.terminal_id}", verb == "revoke")
 
 
 def _of_store(store_id: int, name: str) -> _Asking:

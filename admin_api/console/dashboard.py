@@ -7,6 +7,7 @@ from urllib.parse import urlencode
 
 from fastapi import APIRouter, Depends, Query, Response
 
+from admin_api.coalition import conflicts
 from admin_api.console.dashboard_plots import dashboard_plots
 from admin_api.console.plots import Plot
 from admin_api.console.rendering import page
@@ -68,6 +69,7 @@ async def show(
         query=urlencode({name: value for name, value in chosen.items() if value}),
         place_query=urlencode({name: chosen[name] for name in ("network", "store") if chosen[name]}),
         tiles=tiles(visitor.words, now),
+        conflicts=await _conflicts(visitor, office),
         now_ms=now["at_ms"],
         plots=await _plots(visitor, office, **chosen),
     )
@@ -77,7 +79,10 @@ async def show(
 async def live_tiles(visitor: Looking, office: InOffice, network: Number = "", store: Number = "") -> Response:
     """Return the tiles, which are fetched again and again."""
     now = await figures.now(office, seen(visitor), _id(network), _id(store))
-    return page(visitor, "dashboard_now.html", tiles=tiles(visitor.words, now), now_ms=now["at_ms"])
+    return page(
+        visitor, "dashboard_now.html", tiles=tiles(visitor.words, now), conflicts=await _conflicts(visitor, office),
+        now_ms=now["at_ms"],
+    )  # fmt: skip
 
 
 @router.get("/dashboard/plots")
@@ -86,6 +91,11 @@ async def live_plots(
 ) -> Response:
     """Return the plots, which are fetched again and again."""
     return page(visitor, "dashboard_plots.html", plots=await _plots(visitor, office, period, network, store))
+
+
+async def _conflicts(visitor: Visitor, office: Office) -> int:
+    """Return how many conflicts wait for somebody who may see them."""
+    return await conflicts.count_open(office, seen(visitor)) if visitor.may(Permission.COALITION_READ) else 0
 
 
 async def _plots(visitor: Visitor, office: Office, period: str, network: str, store: str) -> list[Plot]:

@@ -22,6 +22,7 @@ MAIN = (
     Item("/cards", "batch.nav", Permission.CARDS_READ),
     Item("/adjustments", "adjust.nav", Permission.ACCOUNTS_READ),
     Item("/coalition", "coalition.nav", Permission.COALITION_READ),
+    Item("/relays", "relay.nav", Permission.COALITION_READ, ("/conflicts",)),
     Item("/programme", "rules.nav", Permission.RULES_READ),
     Item("/users", "users.nav", Permission.USERS_READ, ("/tokens",)),
     Item("/audit", "audit.nav", Permission.AUDIT_READ),

@@ -161,6 +161,10 @@ class Words:
         """Write how long something took or is ago, roughly."""
         return format_timedelta(round(ms / 1000), locale=self.locale)
 
+    def ago(self, ms: float) -> str:
+        """Write how long ago something was, roughly, as in "5 minutes ago"."""
+        return format_timedelta(-max(1, round(ms / 1000)), locale=self.locale, add_direction=True)
+
     @staticmethod
     def _local(at_ms: int) -> datetime:
         return datetime.fromtimestamp(at_ms / 1000, UTC)

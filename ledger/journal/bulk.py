@@ -16,10 +16,11 @@ _CARD_COLUMNS = ("token", "account_id", "kind", "masked", "status")
 _OF_ACCOUNTS = ("account", "card", "entry")
 _BESIDE_ACCOUNTS = (
     "personal.member", "personal.lookup", "personal.change", "office.member_token", "office.adjustment", "office.merge",
+    "office.conflict",
     "terminal_day",
 )  # fmt: skip
 #: What refers to others comes first. Users and tokens may belong to a partner and stay, so these are not truncated.
-_OF_PROGRAMME = ("terminal", "store", "rules_version", "rules", "network", "partner")
+_OF_PROGRAMME = ("relay", "terminal", "store", "rules_version", "rules", "network", "partner")
 _NUMBERED = ("terminal", "store", "network", "partner")
 
 

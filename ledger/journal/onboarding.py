@@ -12,7 +12,7 @@ from ledger.clock import SystemClock
 from ledger.journal.enrolment import Enrolled, NewCard, enrol
 from ledger.journal.writer import DOWN, JournalDown
 from ledger.programme import Rules
-from ledger.registry import coalition, terminals
+from ledger.registry import coalition, relays, terminals
 from ledger.registry import rules as registered_rules
 from ledger.registry.registry import Conflict
 from ledger.registry.terminals import Credentials
@@ -49,6 +49,22 @@ class Onboarding:
     async def terminal(self, store_id: int, code: str, permitted: Iterable[int], credentials: Credentials) -> int:
         """Add a terminal with the operation codes that it may use; return its id."""
         return await terminals.add(self._connection, store_id, code, permitted, credentials)
+
+    async def relay(
+        self,
+        store_id: int,
+        code: str,
+        permitted: Iterable[int],
+        credentials: Credentials,
+        *,
+        allowance_points: int,
+        allowance_ms: int,
+    ) -> int:
+        """Give a store its relay, a terminal with these operation codes; return its id. Raises Conflict."""
+        return await relays.give_to_store(
+            self._connection, store_id, code, permitted, credentials,
+            allowance_points=allowance_points, allowance_ms=allowance_ms,
+        )  # fmt: skip
 
     async def renew(self, code: str, credentials: Credentials) -> bool:
         """Replace a terminal's credentials; return whether there is such a terminal."""
@@ -93,6 +109,12 @@ class Onboarding:
     async def has_store(self, store_id: int) -> bool:
         """Return whether there is such a store."""
         return bool(await coalition.stores(self._connection, rows_max=1, store_id=store_id))
+
+    async def network_of(self, store_id: int) -> int | None:
+        """Return the network of a store, None if there is no such store."""
+        found = await coalition.stores(self._connection, rows_max=1, store_id=store_id)
+        # The list begins at an id; a store that is not there leaves it empty.
+        return int(found[0]["network_id"]) if found else None
 
     async def accounts_in_use(self) -> int:
         """Return how many accounts have a journal."""

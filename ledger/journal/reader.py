@@ -15,6 +15,7 @@ from ledger.journal.pulse import Pulse
 from ledger.journal.statements import statement
 from ledger.journal.writer import DOWN, JournalDown
 from ledger.programme import Network, Programme, Rules, Terminal
+from ledger.relays import Relay, RelayConflict, RelayReport
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +126,30 @@ class Reader:
     async def terminals(self, codes: Sequence[str]) -> dict[str, Terminal]:
         """Return those of the terminals that exist, with credentials and permissions, by their codes."""
         rows = await self._fetch("terminals_by_code", codes)
-        return {row["code"]: Terminal(**{**dict(row), "permitted": frozenset(row["permitted"])}) for row in rows}
+        return {row["code"]: _terminal(row) for row in rows}
+
+    async def relays(self, codes: Sequence[str]) -> dict[str, Relay]:
+        """Return those of the codes that are relays."""
+        rows = await self._fetch("relays_by_code", codes)
+        return {
+            row["code"]: Relay(_terminal(row), row["generation"], row["allowance_points"], row["allowance_ms"])
+            for row in rows
+        }
+
+    async def registers(self, stores: Sequence[int]) -> dict[int, list[Terminal]]:
+        """Return the terminals of each store that registers sign on as, in the order of their making."""
+        found: dict[int, list[Terminal]] = {store: [] for store in stores}
+        for row in await self._fetch("registers_of_stores", stores):
+            found[row["store_id"]].append(_terminal(row))
+        return found
+
+    async def report_relays(self, reports: Sequence[RelayReport]) -> None:
+        """Note what relays said of themselves, at most one report of each."""
+        await self._fetch("report_relays", *zip(*reports, strict=True))
+
+    async def add_conflicts(self, conflicts: Sequence[RelayConflict], now_ms: int) -> None:
+        """Put on the operators' list what is not there yet."""
+        await self._fetch("add_conflicts", *zip(*conflicts, strict=True), now_ms)
 
     async def programme(self) -> Programme:
         """Return a consistent snapshot of all networks and their rules."""
@@ -160,6 +184,11 @@ class Reader:
             raise JournalDown(str(error)) from error
 
 
+def _terminal(row: asyncpg.Record) -> Terminal:
+    known = {name: row[name] for name in _TERMINAL_NAMES}
+    return Terminal(**{**known, "permitted": frozenset(row["permitted"])})
+
+
 def _zone(name: str) -> ZoneInfo:
     """Return the time zone; one that nobody knows counts as no programme, so that workers go on with the one before."""
     try:
@@ -168,6 +197,7 @@ def _zone(name: str) -> ZoneInfo:
         raise JournalDown(f"the programme's time zone {name!r} is unknown: set it by `tillwire timezone`") from error
 
 
+_TERMINAL_NAMES: Iterable[str] = tuple(Terminal.__dataclass_fields__)
 _RULE_NAMES: Iterable[str] = tuple(f for f in Rules.__dataclass_fields__ if f != "slip")
 
 

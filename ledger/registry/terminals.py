@@ -57,15 +57,19 @@ async def find(
     terminal_id: int | None = None,
     code: str | None = None,
     state: str | None = None,
+    relay: bool | None = None,
 ) -> list[Row]:
     """Return terminals by id; `code` is a part of the code, `state` is active, suspended or revoked.
 
-    Fields: terminal_id, code, store_id, store, network_id, network, partner_id, permitted, revoked_ms, state, works.
+    `relay` wants relays, or everything else.
+
+    Fields: terminal_id, code, store_id, store, network_id, network, partner_id, permitted, revoked_ms, state, works,
+    relay.
     """
     return list(
         await transaction.fetch(
             statements("terminals")["find"],
-            after, rows_max, partner_id, network_id, store_id, terminal_id, code, state,
+            after, rows_max, partner_id, network_id, store_id, terminal_id, code, state, relay,
         )
     )  # fmt: skip
 

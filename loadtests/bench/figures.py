@@ -44,6 +44,15 @@ MEANINGS = {
     "goodput_overload_3x_per_s": "durable redeems a second while three times the peak is offered",
     "disk_bytes_written_per_redeem": "bytes written to disk by PostgreSQL and Redis for each durable redeem",
     "allocations_per_redeem": "blocks of memory that the hot path asks Python's allocator for, for each redeem",
+    "mqtt_echo_{n}_per_s": "messages a second to an echo and back through Mosquitto, QoS 1, {n} closed loops",
+    "mqtt_echo_{n}_p50_ms": "median of that round trip, {n} clients",
+    "mqtt_echo_{n}_p99_ms": "99th percentile of that round trip, {n} clients",
+    "relay_{n}_per_s": "durable redeems a second through a store's relay and Mosquitto, {n} registers of the store",
+    "relay_{n}_p50_ms": "median latency of the redeems through the relay, {n} registers",
+    "relay_{n}_p99_ms": "99th percentile of that latency, {n} registers",
+    "relay_{n}_p50_to_mqtt_echo": "median latency through the relay, {n} registers : median of the echo, {n} clients",
+    "relay_{n}_per_s_to_mqtt_echo": "redeems a second through the relay, {n} registers : messages of the echo",
+    "relay_{n}_us_per_redeem": "processor time of all processes but the registers for each such redeem, {n} registers",
     "growth_redeem_256_per_s": "durable redeems a second at 256 registers, 1,000,000 accounts and 10,000,000 entries",
 }
 

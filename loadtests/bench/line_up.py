@@ -6,6 +6,7 @@ from loadtests.bench.closed_loop import ClosedLoopStage, HotCardStage, MixStage,
 from loadtests.bench.connections import IdleConnectionsStage, ReconnectStage
 from loadtests.bench.cost import CostStage
 from loadtests.bench.growth import GrowthStage
+from loadtests.bench.mqtt import MqttStage
 from loadtests.bench.open_loop import OpenLoopStage, OverloadStage
 from loadtests.bench.peer_stages import HttpServiceStage, PgbenchStage
 from loadtests.bench.redis_memory import RedisMemoryStage
@@ -29,6 +30,7 @@ STAGES: tuple[Stage, ...] = (
     HotCardStage(_TRAFFIC),
     OverloadStage(_TRAFFIC),
     TlsStage(_TRAFFIC),
+    MqttStage(_TRAFFIC),
     IdleConnectionsStage(),
     ReconnectStage(),
     RedisMemoryStage(),

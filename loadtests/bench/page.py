@@ -47,4 +47,5 @@ def section(report: Report) -> str:
     lines += ["", "| figure | | what it is |", "| --- | --- | --- |"]
     lines += [f"| `{name}` | {figure_text(value)} | {meaning(name)} |" for name, value in report.figures.values.items()]
     lines += [f"\nThe stage `{done.name}` failed: {done.error}." for done in report.stages if done.error]
+    lines += [f"\nThe stage `{done.name}` was skipped: {done.skipped}." for done in report.stages if done.skipped]
     return "\n".join(lines) + "\n"

@@ -99,6 +99,8 @@ def show(report: Report, console: Console) -> None:
     for done in report.stages:
         if done.error:
             console.print(f"stage {done.name} failed: {done.error}", style="bold red", highlight=False, markup=False)
+        if done.skipped:
+            console.print(f"stage {done.name} skipped: {done.skipped}", style="yellow", highlight=False, markup=False)
 
 
 def _figures_table(report: Report) -> Table:

@@ -34,8 +34,16 @@ FULL = Scale("full", 100_000, 3_000, 2.0, 8.0, 10_000, 200_000, 1_000_000, 10_00
 QUICK = Scale("quick", 100_000, 3_000, 0.4, 1.5, 10_000, 40_000, 0, 0)
 
 
+RELAYS, RELAY_TERMINALS = 1, 64
+"""Stores with a relay, and the registers of each."""
+
+
 class Wrong(Exception):  # noqa: N818 - it is a finding, not an error in this code
     """A figure is wrong: what was answered and what the journal says differ."""
+
+
+class Skipped(Exception):  # noqa: N818 - it is no error
+    """A stage cannot be measured on this machine; the text says why. No failure."""
 
 
 class Bench:
@@ -61,7 +69,9 @@ class Bench:
         """Create the accounts of this run, once; return the installation."""
         if not self._populated:
             self.say(f"opening {self.scale.accounts:,} accounts with 6 lots each")
-            self.installation.populate(self.scale.accounts, self.scale.terminals)
+            self.installation.populate(
+                self.scale.accounts, self.scale.terminals, relays=RELAYS, relay_terminals=RELAY_TERMINALS
+            )
             self._populated = True
         return self.installation
 
@@ -84,7 +94,8 @@ class Bench:
 class Stage(Protocol):
     """One part of the benchmark; it puts its figures into `bench.figures`.
 
-    Raises Wrong when what was answered and what the journal says differ, and whatever it likes when it cannot work.
+    Raises Wrong when what was answered and what the journal says differ, Skipped when this machine lacks what it
+    measures, and whatever it likes when it cannot work.
     """
 
     name: str
@@ -95,11 +106,12 @@ class Stage(Protocol):
 
 @dataclass(slots=True)
 class Done:
-    """What became of a stage; `error` is '' when nothing went wrong."""
+    """What became of a stage; `error` is '' when nothing went wrong, `skipped` says why it was not measured here."""
 
     name: str
     seconds: float
     error: str = ""
+    skipped: str = ""
 
 
 @dataclass
@@ -118,6 +130,9 @@ class Run:
             self.done.append(done)
             try:
                 stage.run(self.bench)
+            except Skipped as reason:
+                done.skipped = str(reason)
+                self.bench.say(f"stage {stage.name} skipped: {reason}")
             except Exception as error:  # noqa: BLE001 - whatever it is, the other stages have figures to bring
                 done.error = f"{type(error).__name__}: {error}"
                 self.bench.say(f"stage {stage.name} FAILED: {done.error}")

@@ -29,11 +29,17 @@ class Traffic:
     ) -> Outcome:
         """Run a load and have it confirmed. Raises Wrong when registers and journal do not agree."""
         installation = bench.serve(tls=tls)
+        if load.work is not Work.SPEND:
+            self.warm(bench, tls=tls)
+        return confirmed(installation, load, tls=tls, observe=observe)
+
+    def warm(self, bench: Bench, *, tls: bool = False) -> None:
+        """Have a server run to which all accounts are known."""
+        installation = bench.serve(tls=tls)
         server = (installation, installation.server_pid)
-        if self._swept != server and load.work is not Work.SPEND:
+        if self._swept != server:
             bench.say(f"all accounts asked for once: {warm(installation, tls=tls).answered_per_s:,.0f} a second")
             self._swept = server
-        return confirmed(installation, load, tls=tls, observe=observe)
 
     def redeem(self, bench: Bench, registers: int, *, tls: bool = False) -> Outcome:
         """Let so many registers redeem in a closed loop, as long as this benchmark measures a point."""
@@ -61,6 +67,13 @@ def confirmed(
 ) -> Outcome:
     """Run a load and compare what the registers heard with the journal. Raises Wrong when they do not agree."""
     target = Target(installation.population, installation.tls_ca if tls else None)
+    return confirmed_at(installation, target, load, observe=observe)
+
+
+def confirmed_at(
+    installation: Installation, target: Target, load: Load, *, observe: Callable[[], dict[str, float]] | None = None
+) -> Outcome:
+    """Do the same at a target of one's own: a relay, say. Raises Wrong."""
     outcome = run(target, load, observe=observe)
     try:
         confirm(installation.postgres_url, outcome)

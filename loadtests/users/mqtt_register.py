@@ -1,9 +1,8 @@
-"""Registers behind MQTT: request frames out on one topic, answers back on another, matched by correlation data.
+"""Users behind MQTT: what they have in common, and the one that measures the broker alone.
 
-Tillwire has no MQTT bridge yet. What can be measured today is the broker alone: `BrokerEcho` sends real request frames,
-which a subscriber of the same process sends back as they are. Its row is `broker echo`: two passages through the broker
-and nothing of Tillwire, the floor under every relay. A user that measures the bridge will be another subclass of
-`MqttRegister`, without the echo, with the operation's name as its row and an answer frame that it accepts.
+`BrokerEcho` sends real request frames, which a subscriber of the same process sends back as they are. Its row is
+`broker echo`: two passages through the broker and nothing of Tillwire, the floor under every relay. `StoreRelay`
+(store_relay.py) speaks the line between a store's relay and headquarters.
 """
 
 from __future__ import annotations
@@ -38,18 +37,17 @@ class _Awaited:
 
 
 class MqttRegister(User):
-    """Publishes requests under `tillwire/1/{network}/{store}/{terminal}/request`, hears answers on `…/answer`."""
+    """Publishes requests and hears answers under one topic. Which, and what stands in them, is its subclass's."""
 
     abstract = True
 
     def on_start(self) -> None:
-        """Take a terminal, connect and subscribe to its answers."""
+        """Connect and subscribe to what comes for it."""
         self.options = Options.of(self.environment)
         self.report = Rows(self.environment.events.request.fire, rows.MQTT)
-        self.number = terminals().take()
-        self.topic = f"tillwire/1/{self.network()}/load/{self.options.population.terminal(self.number)}"
+        self.topic = self.own_topic()
         self._awaited: dict[bytes, _Awaited] = {}
-        self.link = MqttLink(self.options.mqtt_url, f"locust-{os.urandom(6).hex()}", self._heard)
+        self.link = MqttLink(self.options.mqtt_url, f"locust-{os.urandom(6).hex()}", self.heard)
         began_s = time.perf_counter()
         try:
             self.link.connect()
@@ -63,49 +61,49 @@ class MqttRegister(User):
         """Disconnect."""
         if hasattr(self, "link"):
             self.link.close()
-        if hasattr(self, "number"):
-            terminals().give_back(self.number)
 
-    def network(self) -> str:
-        """Return the topic's part that names the network."""
+    def own_topic(self) -> str:
+        """Return the topic under which everything of this user lies; called once, before it connects."""
+        raise NotImplementedError
+
+    def send(self, request: Request) -> bool:
+        """Publish a request; return whether there is a connection to do so."""
+        raise NotImplementedError
+
+    def heard(self, message: MQTTMessage) -> None:
+        """Take what the broker brings, and call `answered` for each answer in it."""
+        raise NotImplementedError
+
+    def judged(self, request: Request, answer: bytes) -> tuple[str, str]:
+        """Return the row under which a request stands, and what is wrong with its answer, in a word or ''."""
         raise NotImplementedError
 
     def row(self, request: Request) -> str:
-        """Return the name under which a request stands in the statistics."""
-        raise NotImplementedError
-
-    def fault(self, frame: bytes, answer: bytes) -> str:
-        """Return what is wrong with an answer to a request frame, in a word; nothing for a good one."""
+        """Return the row of a request that was not answered."""
         raise NotImplementedError
 
     def ask(self, request: Request) -> None:
         """Publish a request and wait for its answer. It is not sent again: what is measured is one passage."""
-        frame, awaited = encode(request), _Awaited()
-        self._awaited[request.request_id] = awaited
+        awaited = self._awaited[request.request_id] = _Awaited()
         began_s = time.perf_counter()
-        properties = publish_properties(request.request_id, f"{self.topic}/answer")
-        if not self.link.publish(f"{self.topic}/request", frame, properties):
+        row = self.row(request)
+        if not self.send(request):
             word = rows.CONNECTION_LOST
         elif not awaited.came.wait(_ANSWER_PATIENCE_S):
             word = rows.SILENCE
         else:
-            word = self.fault(frame, awaited.payload)
+            row, word = self.judged(request, awaited.payload)
         del self._awaited[request.request_id]
         if word:
-            self.report.failed(self.row(request), word)
+            self.report.failed(row, word)
         else:
-            self.report.good(self.row(request), awaited.at_s - began_s, len(awaited.payload))
+            self.report.good(row, awaited.at_s - began_s, len(awaited.payload))
 
-    def balance(self) -> None:
-        """Ask for a balance."""
-        card = self.options.population.card(self.number % self.options.population.accounts)
-        self.ask(BalanceRequest(os.urandom(_ID_BYTES), 0, card))
-
-    def _heard(self, message: MQTTMessage) -> None:
-        properties = message.properties
-        awaited = self._awaited.get(getattr(properties, "CorrelationData", b""))
+    def answered(self, request_id: bytes, payload: bytes) -> None:
+        """Note an answer; one that nobody waits for is left alone."""
+        awaited = self._awaited.get(request_id)
         if awaited is not None:
-            awaited.at_s, awaited.payload = time.perf_counter(), bytes(message.payload)
+            awaited.at_s, awaited.payload = time.perf_counter(), payload
             awaited.came.set()
 
 
@@ -143,17 +141,20 @@ class BrokerEcho(MqttRegister):
     abstract = True
 
     def on_start(self) -> None:
-        """Connect; the first one starts the echo. Raises MqttTrouble."""
+        """Take a terminal and connect; the first one starts the echo. Raises MqttTrouble."""
         with _Process.lock:
             if _Process.echo is None:
                 _Process.echo = Echo(Options.of(self.environment).mqtt_url)
             _Process.users += 1
             self.echo = _Process.echo
+        self.number = terminals().take()
         super().on_start()
 
     def on_stop(self) -> None:
         """Disconnect; the last one stops the echo."""
         super().on_stop()
+        if hasattr(self, "number"):
+            terminals().give_back(self.number)
         if hasattr(self, "echo"):
             with _Process.lock:
                 _Process.users -= 1
@@ -161,15 +162,29 @@ class BrokerEcho(MqttRegister):
                     _Process.echo.close()
                     _Process.echo = None
 
-    def network(self) -> str:
-        """Return the network that this process's echo answers for."""
-        return self.echo.network
+    def own_topic(self) -> str:
+        """Return a topic of the network that this process's echo answers for."""
+        return f"tillwire/1/{self.echo.network}/load/{self.options.population.terminal(self.number)}"
+
+    def send(self, request: Request) -> bool:
+        """Publish the request's frame."""
+        properties = publish_properties(request.request_id, f"{self.topic}/answer")
+        return self.link.publish(f"{self.topic}/request", encode(request), properties)
+
+    def heard(self, message: MQTTMessage) -> None:
+        """Take what came back."""
+        self.answered(getattr(message.properties, "CorrelationData", b""), bytes(message.payload))
 
     def row(self, request: Request) -> str:
         """Return the one row there is: the broker does not know what it carries."""
         del request
         return "broker echo"
 
-    def fault(self, frame: bytes, answer: bytes) -> str:
+    def judged(self, request: Request, answer: bytes) -> tuple[str, str]:
         """Return whether something else came back than was sent."""
-        return "" if answer == frame else "OtherPayload"
+        return self.row(request), "" if answer == encode(request) else "OtherPayload"
+
+    def balance(self) -> None:
+        """Ask for a balance."""
+        card = self.options.population.card(self.number % self.options.population.accounts)
+        self.ask(BalanceRequest(os.urandom(_ID_BYTES), 0, card))

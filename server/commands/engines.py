@@ -73,6 +73,7 @@ def _ready(running: Any) -> dict[str, Any]:
         "mqtt_url": required_url(complete, "mqtt_url"),
         "postgres_pid": pids.get("postgres_url"),
         "valkey_pid": pids.get("redis_url"),
+        "broker_pid": pids.get("mqtt_url"),
         "postgres_bin": None if folder is None else str(folder),
     }
 

@@ -1,5 +1,7 @@
 """`tillwire add population`: accounts by the million for load tests."""
 
+from __future__ import annotations
+
 import asyncio
 import json
 import os
@@ -10,7 +12,7 @@ from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -21,9 +23,14 @@ from server.errors import OperatorError, UsageError
 from server.population.history import LOTS_MAX
 from server.secrets import Secrets, load_secrets
 
+if TYPE_CHECKING:
+    from server.population.programme import Founded, Relays
+
 _ACCOUNTS_MAX = 100_000_000
 _TERMINALS_MAX = 1_000_000
 _ROWS_OF_ACCOUNT_MAX = 10_000
+_RELAYS_MAX = 10_000
+_RELAY_TERMINALS_MAX = 249
 _EVERY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - it is what they are replaced by
 
 
@@ -41,6 +48,10 @@ def population(
         int,
         typer.Option(min=0, help=f"Least rows of the journal; {_ROWS_OF_ACCOUNT_MAX:,} an account at most."),
     ] = 0,
+    relays: Annotated[int, typer.Option(min=0, max=_RELAYS_MAX, help="Further stores, each with a relay.")] = 0,
+    relay_terminals: Annotated[
+        int, typer.Option(min=1, max=_RELAY_TERMINALS_MAX, help="Terminals of each store with a relay.")
+    ] = 1,
     output: Annotated[
         Path | None, typer.Option(help="File for the JSON with the terminals' secret, readable by its owner alone.")
     ] = None,
@@ -48,9 +59,11 @@ def population(
 ) -> None:
     """Fill an empty programme for load tests: terminals load-0, load-1, ... and accounts with points and a past.
 
+    Stores with a relay have terminals store-0-0, store-0-1, ...; the relays' credentials are in the JSON.
+
     The cards are EAN-13 of the range 2, 2 and the number of the account in eleven digits. `tillwire verify` passes.
     """
-    from server.population.programme import CURRENCY, TERMINAL_PREFIX
+    from server.population.programme import CURRENCY, RELAY_TERMINAL_PREFIX, TERMINAL_PREFIX, Relays
 
     if journal_rows > accounts * _ROWS_OF_ACCOUNT_MAX:
         raise UsageError(f"{accounts} accounts hold {accounts * _ROWS_OF_ACCOUNT_MAX} rows of the journal at most")
@@ -61,37 +74,49 @@ def population(
     secrets = load_secrets(settings)
     url = required_url(settings, "postgres_url")
     signal.signal(signal.SIGTERM, _interrupt)
-    secret = _populated(url, secrets, accounts, terminals, lots, journal_rows, quiet=as_json)
+    stores = Relays(relays, relay_terminals, secrets.relay_master)
+    founded = _populated(url, secrets, accounts, terminals, lots, journal_rows, stores, quiet=as_json)
     made = {
         "host": _EVERY_ADDRESS.get(settings.listen_host, settings.listen_host),
         "port": settings.listen_port,
         "terminals": terminals,
         "terminal_prefix": TERMINAL_PREFIX,
-        "secret": secret,
+        "secret": founded.secret,
         "accounts": accounts,
         "first_card": 0,
         "currency": CURRENCY,
         "lots": lots,
+        "relays": list(founded.relays),
+        "relay_terminals": relay_terminals if relays else 0,
+        "relay_terminal_prefix": RELAY_TERMINAL_PREFIX,
     }
     if output is not None:
         _write(output, made)
     if as_json:
         say_json(made)
     else:
-        say(f"accounts {accounts}, terminals {terminals}, their secret {secret}")
+        say(f"accounts {accounts}, terminals {terminals}, their secret {founded.secret}")
 
 
 def _populated(
-    url: str, secrets: Secrets, accounts: int, terminals: int, lots: int, journal_rows: int, *, quiet: bool
-) -> str:
-    """Do it and return the secret; what was begun is taken back when it fails."""
+    url: str,
+    secrets: Secrets,
+    accounts: int,
+    terminals: int,
+    lots: int,
+    journal_rows: int,
+    relays: Relays | None,
+    *,
+    quiet: bool,
+) -> Founded:
+    """Do it and return what was founded; what was begun is taken back when it fails."""
     from ledger.journal.onboarding import NotOnboarded
     from ledger.journal.writer import JournalDown
     from server.population.filling import Plan, clear, fill
     from server.population.programme import found
 
     try:
-        founded = asyncio.run(found(url, terminals))
+        founded = asyncio.run(found(url, terminals, relays))
         plan = Plan(accounts, lots, journal_rows, founded.origin, secrets.token_key, secrets.seal_key)
         try:
             with _progress(accounts, quiet=quiet) as progress:
@@ -101,7 +126,7 @@ def _populated(
             raise
     except (NotOnboarded, JournalDown, BrokenExecutor) as error:
         raise OperatorError(f"the population could not be written: {error}") from None
-    return founded.secret
+    return founded
 
 
 @contextmanager

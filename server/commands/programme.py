@@ -10,17 +10,18 @@ from zoneinfo import available_timezones
 import typer
 
 from admin_api.cards.card_numbers import ean13_numbers, new_card
+from admin_api.coalition.relay_credentials import ALLOWANCE_MS, ALLOWANCE_MS_MAX, ALLOWANCE_MS_MIN
 from ledger.journal.onboarding import NotOnboarded, Onboarding, onboarding
 from ledger.journal.writer import JournalDown
 from ledger.programme import Rules
 from ledger.rules_check import BadRules, check
-from protocol.codes import CardKind, Message
+from protocol.codes import AMOUNT_MAX, CardKind, Message
 from protocol.session import TERMINAL_ID
 from protocol.tokens import BadCard
 from server.commands import population
 from server.commands.invocation import JsonOption, invocation, required_url, say, say_json
 from server.errors import OperatorError, UsageError
-from server.programme_setup import add_terminal
+from server.programme_setup import add_relay, add_terminal
 from server.secrets import load_secrets
 
 Work = Callable[[Onboarding], Awaitable[dict[str, Any]]]
@@ -28,7 +29,7 @@ Work = Callable[[Onboarding], Awaitable[dict[str, Any]]]
 _CARDS_AT_ONCE_MAX = 1_000_000
 _OPERATIONS = {op.name.lower(): int(op) for op in Message if Message.BALANCE <= op <= Message.REPLACE}
 
-add_app = typer.Typer(no_args_is_help=True, help="Add a partner, network, store, terminal or cards.")
+add_app = typer.Typer(no_args_is_help=True, help="Add a partner, network, store, terminal, relay or cards.")
 
 
 def register(app: typer.Typer) -> None:
@@ -145,8 +146,7 @@ def terminal(
     as_json: JsonOption = False,
 ) -> None:
     """Add a terminal and print its secret, which is kept nowhere and cannot be shown again."""
-    if not TERMINAL_ID.fullmatch(code):
-        raise UsageError(f"{code!r} is no terminal's code: 1 to 64 letters, digits, dots, colons, dashes, underscores")
+    _check_code(code)
     names = list(_OPERATIONS) if may == "all" else [name.strip().lower() for name in may.split(",")]
     unknown = [name for name in names if name not in _OPERATIONS]
     if unknown:
@@ -159,6 +159,39 @@ def terminal(
         return {"terminal": code, "secret": await add_terminal(to, store, code, permitted)}
 
     _run(context, work, as_json, "terminal {terminal}, secret {secret}")
+
+
+@add_app.command()
+def relay(
+    context: typer.Context,
+    code: str,
+    store: Annotated[int, typer.Option(help="Number of the store; it has one relay.")],
+    allowance_points: Annotated[
+        int,
+        typer.Option(
+            min=0, max=AMOUNT_MAX, help="Minor points to set aside for a card, to be spent off line; 0: none."
+        ),
+    ] = 0,
+    allowance_ms: Annotated[
+        int,
+        typer.Option(min=ALLOWANCE_MS_MIN, max=ALLOWANCE_MS_MAX, help="How long those may be spent off line."),
+    ] = ALLOWANCE_MS,
+    as_json: JsonOption = False,
+) -> None:
+    """Give a store its relay and print the relay's credential, which is kept nowhere and cannot be shown again."""
+    _check_code(code)
+    master = load_secrets(invocation(context).attached()).relay_master
+
+    async def work(to: Onboarding) -> dict[str, Any]:
+        try:
+            credential = await add_relay(
+                to, master, store, code, allowance_points=allowance_points, allowance_ms=allowance_ms
+            )
+        except LookupError as error:
+            raise OperatorError(str(error)) from None
+        return {"relay": code, "credential": credential}
+
+    _run(context, work, as_json, "relay {relay}, credential {credential}")
 
 
 @add_app.command()
@@ -193,6 +226,11 @@ def timezone(context: typer.Context, name: str, as_json: JsonOption = False) -> 
         return {"timezone": name}
 
     _run(context, work, as_json, "days begin and end in {timezone}")
+
+
+def _check_code(code: str) -> None:
+    if not TERMINAL_ID.fullmatch(code):
+        raise UsageError(f"{code!r} is no terminal's code: 1 to 64 letters, digits, dots, colons, dashes, underscores")
 
 
 def _existing(found: int | None, what: str) -> int:

@@ -27,7 +27,7 @@ from server.moving.formulas import guarded
 from server.moving.values import EPOCH_DAY, POINT, STATUS_NAMES
 
 MANIFEST = "manifest.json"
-_PLAIN = ("partners", "networks", "stores", "terminals", "rules", "rules_versions", "audit")
+_PLAIN = ("partners", "networks", "stores", "terminals", "relays", "rules", "rules_versions", "audit")
 _KINDS = {1: "ean13", 2: "pan", 4: "phone", 5: "virtual"}
 _MEMBER = ("external_id", "given_name", "family_name", "phone", "email", "birthday", "language", "consents")
 _EVERY_ROWS = 5_000
@@ -74,6 +74,7 @@ async def _export(
         names = _Names(PersonalData(personal_key), personal=personal)
         for subject in _PLAIN:
             await _plain(leaving, files, subject)
+        await _conflicts(leaving, files, personal=personal)
         await _members(leaving, files, names)
         await _cards(leaving, files)
         await _accounts(leaving, files, names)
@@ -90,6 +91,14 @@ async def _plain(leaving: Leaving, files: _Files, subject: str) -> None:
         file.title(await leaving.columns(subject))
         async for row in leaving.rows(subject):
             file.add(row)
+
+
+async def _conflicts(leaving: Leaving, files: _Files, *, personal: bool) -> None:
+    with files.file("conflicts") as file:
+        file.title(await leaving.columns("conflicts"))
+        async for row in leaving.rows("conflicts"):
+            # Whoever settled one may have noted whom it was about.
+            file.add({**row, "note": row["note"] if personal else ""})
 
 
 async def _members(leaving: Leaving, files: _Files, names: _Names) -> None:

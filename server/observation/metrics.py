@@ -116,6 +116,19 @@ class Metrics:
         self._ledger_total = Counter(
             "tillwire_ledger_events", "Events of the ledger: vetoes, loads, reloads.", ["event"], registry=registry
         )
+        self._bridge_gauge = Gauge(
+            "tillwire_bridge",
+            "Figures of the bridge to stores: relays, requests in flight, whether the broker is there.",
+            ["figure"],
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
+        self._bridge_total = Counter(
+            "tillwire_bridge_events",
+            "Events of the bridge: publications, requests, advices, conflicts, and what was refused by reason.",
+            ["event"],
+            registry=registry,
+        )
         self._histograms = {int(op): self._seconds.labels(op.name) for op in _OPERATIONS}
 
     def answered(self, store_id: int, op: int, outcome: int, seconds: float, *, replayed: bool) -> None:
@@ -139,16 +152,23 @@ class Metrics:
 
     def ledger(self, figures: Mapping[str, object]) -> None:
         """Take the ledger's figures: numbers that end in `_total` only ever grow, the others are as they are now."""
+        self._take(figures, self._ledger_gauge, self._ledger_total, "")
+
+    def _take(self, figures: Mapping[str, object], gauge: Gauge, counter: Counter, subject: str) -> None:
         for name, value in figures.items():
             if isinstance(value, bool) or not isinstance(value, int | float):
                 continue
             if not name.endswith("_total"):
-                self._ledger_gauge.labels(name).set(value)
+                gauge.labels(name).set(value)
                 continue
-            grown = value - self._reported.get(name, 0)
-            self._reported[name] = value
+            grown = value - self._reported.get(subject + name, 0)
+            self._reported[subject + name] = value
             if grown > 0:
-                self._ledger_total.labels(name.removesuffix("_total")).inc(grown)
+                counter.labels(name.removesuffix("_total")).inc(grown)
+
+    def bridge(self, figures: Mapping[str, int]) -> None:
+        """Take the figures of the bridge to stores, named as in `ledger`."""
+        self._take(figures, self._bridge_gauge, self._bridge_total, "bridge ")
 
     def journal_lag(self, seconds: float) -> None:
         """Set the age of the oldest batch that is decided and not committed."""

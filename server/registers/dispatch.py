@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from hashlib import blake2b
 from typing import Any, NamedTuple, Protocol
 
@@ -44,6 +45,17 @@ class Moment(NamedTuple):
 
     now_ms: int
     monotonic: float
+
+
+class Relayed(NamedTuple):
+    """What is different about a request that a relay vouches for (SPEC.md, MQTT: advices, allowances).
+
+    `sale_ms`: the relay has answered it at that time (ms since 1970 UTC), so that time's terms and days count, and it
+    is never too late. `hold_ms`: how long this HOLD shall last, whatever the network's rules say.
+    """
+
+    sale_ms: int | None = None
+    hold_ms: int | None = None
 
 
 class DispatchLimits(NamedTuple):
@@ -94,7 +106,15 @@ class Dispatcher:
         """Refuse every further request as BUSY: it was not executed, another worker or a restarted one will do it."""
         self._draining_retry_ms = retry_after_ms
 
-    def dispatch(self, request: Request, fingerprint: bytes, terminal: Terminal, pending: Pending, at: Moment) -> None:
+    def dispatch(
+        self,
+        request: Request,
+        fingerprint: bytes,
+        terminal: Terminal,
+        pending: Pending,
+        at: Moment,
+        relayed: Relayed | None = None,
+    ) -> None:
         """Submit a request, or answer it here where the ledger cannot: unreadable card, field beyond a limit."""
         request_id = request.request_id
         if self._draining_retry_ms is not None:
@@ -131,15 +151,14 @@ class Dispatcher:
         if plan.receipt and not self._take_receipt(request, submission, in_force, pending):
             return
         if plan.credits:
-            submission.active_day = in_force.active_day
-            submission.expiry_day = in_force.expiry_day
-            if op == _EARN and request.offline:  # type: ignore[attr-defined]
-                self._take_advice(request, submission, in_force, at.now_ms)
+            self._take_days(request, submission, in_force, at.now_ms)
         elif op == _BALANCE:
             submission.greeting = in_force.rules.greeting
         elif op == _REPLACE and not self._take_new_card(request, submission):
             self._decline(request_id, op, terminal, permitted, pending)
             return
+        if relayed is not None:
+            _take_word(relayed, submission, in_force, at.now_ms)
         if plan.spends and submission.points and not self._take_room(submission, in_force, pending):
             return
         self._ledger.submit(submission)
@@ -199,16 +218,19 @@ class Dispatcher:
         submission.currency_ok = receipt.currency == in_force.network.currency
         return True
 
+    def _take_days(self, request: Any, submission: Submission, in_force: _InForce, now_ms: int) -> None:
+        submission.active_day = in_force.active_day
+        submission.expiry_day = in_force.expiry_day
+        if submission.op == _EARN and request.offline:
+            self._take_advice(request, submission, in_force, now_ms)
+
     def _take_advice(self, request: Any, submission: Submission, in_force: _InForce, now_ms: int) -> None:
         """Let an advice count by the time of the sale: rate and days are those of back then (SPEC.md, EARN)."""
         sale_ms: int = request.sale_time_ms
         if sale_ms > now_ms + self._limits.advice_future_max_ms:
             submission.time_ok = False
             return
-        rules = in_force.network.rules_at(sale_ms)
-        submission.sale_ms = sale_ms
-        submission.terms = rules.terms
-        submission.active_day, submission.expiry_day = rules.earning_days(in_force.programme.day(sale_ms))
+        _count_by(sale_ms, submission, in_force)
 
     def _take_new_card(self, request: Any, submission: Submission) -> bool:
         card = request.new_card
@@ -233,3 +255,22 @@ class Dispatcher:
         submission.limited_day = in_force.day
         pending.reservation = self._room.reserve(terminal_id, min(room, submission.points))
         return True
+
+
+def _take_word(relayed: Relayed, submission: Submission, in_force: _InForce, now_ms: int) -> None:
+    """Have a relay's word count."""
+    if relayed.sale_ms is not None:
+        # Its clock may be ahead, but the sale has happened.
+        _count_by(min(relayed.sale_ms, now_ms), submission, in_force)
+        submission.time_ok = True
+    if relayed.hold_ms is not None:
+        submission.hold_ms = relayed.hold_ms
+        submission.terms = replace(in_force.rules, hold_max_ms=relayed.hold_ms).terms
+
+
+def _count_by(sale_ms: int, submission: Submission, in_force: _InForce) -> None:
+    """Have the terms and days of a moment count."""
+    rules = in_force.network.rules_at(sale_ms)
+    submission.sale_ms = sale_ms
+    submission.terms = rules.terms
+    submission.active_day, submission.expiry_day = rules.earning_days(in_force.programme.day(sale_ms))

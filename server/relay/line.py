@@ -24,7 +24,6 @@ from protocol.relay_line import RandomBytes, RelayLine, Repeated
 from protocol.relay_messages import (
     Data,
     Goodbye,
-    Hello,
     Hint,
     LineLimits,
     ReplyItem,
@@ -40,23 +39,16 @@ from server.mqtt import Message, NotPublished
 from server.registers.log_budget import LogBudget
 from server.relay.asking import LineDown, NoReply
 from server.relay.line_clock import LineClock
+from server.relay.line_greeting import Greeting, Saying
 from server.relay.line_queue import Asked, LineQueue, id_of
 
 _BUSY_RETRY_MS: Final = 250
-# How long a HELLO is waited for: the first, and at most; and the pause after one that was refused.
-_WELCOME_WAIT_S: Final = (0.5, 5.0)
-_REFUSED_PAUSE_S: Final = (0.1, 5.0)
-# Relays of one broker that came back do not all say HELLO in the same moment.
-_SPREAD_S: Final = 0.1
 # A session that held for so long was a good one: the next HELLO need not be put off.
 _STEADY_S: Final = 10.0
-# A clock of headquarters that went so far ahead would let requests expire: a new session takes its time anew.
-_CLOCK_MOVED_MS: Final = 1_000
 # While there is no session, nothing is due; otherwise the session is looked at so often.
 _LOOK_S: Final = 0.25
 _HEARTBEATS_MISSED: Final = 2
 
-_ATTEMPTS_MAX: Final = 16
 _HINTS: Final = {int(hint): hint.name for hint in Hint}
 
 _log = structlog.get_logger(subject="line")
@@ -93,6 +85,7 @@ class Outlook(NamedTuple):
     report: Callable[[], Report]
     roster_version: Callable[[], int]
     take_roster: Callable[[Roster], None]
+    came_up: Callable[[], None]
 
 
 class HeadquartersLine:
@@ -113,19 +106,14 @@ class HeadquartersLine:
         self._settings = settings
         self._outlook = outlook
         self._clock = clock
-        self._random = random
         self._core = RelayLine(credential, software, random_bytes)
+        self._greeting = Greeting(Saying(self._make_hello, self._say_hello, self._connected), random)
         self._queue = LineQueue()
         self._stir = asyncio.Event()
-        self._wanted = asyncio.Event()
         self._log = LogBudget(_log, clock.monotonic_s)
         self._broker: Publisher | None = None
         self._flushing = False
         self._unacknowledged = 0
-        self._hello: Hello | None = None
-        self._greeted: asyncio.Future[bool] | None = None
-        self._attempts = 0
-        self._renew = True
         self._welcome_s = 0.0
         self._heard_s = 0.0
         self._reported_s = 0.0
@@ -195,7 +183,7 @@ class HeadquartersLine:
     def connection_changed(self, connected: bool) -> None:
         """Take note that the broker is there, or is not: either way the next session is a new one."""
         if connected:
-            self._begin_anew("the broker is back")
+            self._greeting.want("the broker is back")
         else:
             self._lose("the broker is away")
 
@@ -216,13 +204,11 @@ class HeadquartersLine:
             self._log.warning("a publication was not taken", reason=str(error))
 
     def _welcome(self, welcome: Welcome) -> None:
-        if self._hello is None or welcome.relay_nonce != self._hello.relay_nonce:
+        if not self._greeting.answers(welcome):
             # The answer to an earlier HELLO, late.
             return
         limits = self._core.welcomed(welcome, self._clock.monotonic_ms())
         now = self._clock.monotonic_s()
-        self._hello = None
-        self._renew = False
         self._lost_s = self._owed_s = self._roster_asked_s = None
         self._welcome_s = self._heard_s = now
         self._clock.heard(self._core.server_time_ms(self._clock.monotonic_ms()))
@@ -230,14 +216,14 @@ class HeadquartersLine:
         self._tell(now)
         self._flush()
         self._note_up(limits)
-        self._settle_greeting(welcomed=True)
+        self._greeting.welcomed()
 
     def _data(self, data: Data) -> None:
-        server_ms, roster_version, items = self._core.open(data)
+        _, roster_version, items = self._core.open(data, self._clock.monotonic_ms())
         now = self._clock.monotonic_s()
         self._heard_s = now
         self._lost_s = None
-        self._clock.heard(server_ms)
+        self._clock.heard(self._core.server_time_ms(self._clock.monotonic_ms()))
         for item in items:
             if isinstance(item, ReplyItem):
                 self._queue.answered(item)
@@ -247,75 +233,32 @@ class HeadquartersLine:
         self._owed_s = now if self._queue.under_way else None
         if roster_version != self._outlook.roster_version():
             self._ask_for_roster(now)
-        if server_ms - self._core.server_time_ms(self._clock.monotonic_ms()) > _CLOCK_MOVED_MS:
-            self._begin_anew("headquarters' clock was set")
         self._flush_soon()
 
     def _goodbye(self, goodbye: Goodbye) -> None:
         """Heed a hint that nobody vouches for: the session goes on until there is another one."""
         hint = _HINTS.get(goodbye.reason, str(goodbye.reason))
-        if self._hello is not None and goodbye.about == self._hello.relay_nonce:
-            self._refused(f"headquarters refuses a session: {hint}")
+        if self._greeting.is_about(goodbye.about):
+            self._greeting.refused(f"headquarters refuses a session: {hint}")
         elif goodbye.about == self._core.session_id:
-            self._begin_anew(f"headquarters ended the session: {hint}")
-
-    def _refused(self, reason: str) -> None:
-        self.reason = reason
-        self._log.warning("no session", reason=reason)
-        self._settle_greeting(welcomed=False)
-
-    def _begin_anew(self, reason: str) -> None:
-        if not self._renew:
-            self._log.warning("the session is begun anew", reason=reason)
-        self._renew = True
-        self._wanted.set()
+            self._greeting.want(f"headquarters ended the session: {hint}", hinted=True)
 
     # The session.
 
     async def run(self) -> None:
         """Keep a session until cancelled."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._keep_session(), name="relay session")
+            tasks.create_task(self._greeting.run(), name="relay session")
             tasks.create_task(self._watch(), name="relay silence")
 
-    async def _keep_session(self) -> None:
-        while True:
-            self._wanted.clear()
-            if self._renew and self._broker is not None and self._broker.connected:
-                await self._greet()
-            else:
-                await self._wanted.wait()
+    def _connected(self) -> bool:
+        return self._broker is not None and self._broker.connected
 
-    async def _greet(self) -> None:
-        """Say HELLO once, and wait for WELCOME, or for as long as it may take until the next HELLO."""
-        await asyncio.sleep(self._random.uniform(0, _SPREAD_S))
-        started = self._clock.monotonic_s()
-        payload = self._core.hello(self._clock.now_ms())
-        hello = read_publication(payload)
-        assert isinstance(hello, Hello)  # noqa: S101 - an assertion that stays on
-        self._hello = hello
-        self._greeted = asyncio.get_running_loop().create_future()
-        attempt = self._attempts
-        self._attempts = min(attempt + 1, _ATTEMPTS_MAX)
-        wait_s = _grown(_WELCOME_WAIT_S, attempt)
-        welcomed = False
-        published = self._publish(f"{self._topic}/hello", payload, wait_s)
-        if published is not None:
-            published.add_done_callback(self._hello_published)
-            with contextlib.suppress(TimeoutError):
-                welcomed = await asyncio.wait_for(self._greeted, wait_s)
-        self._greeted = None
-        if not welcomed:
-            pause_s = _grown(_REFUSED_PAUSE_S, attempt) * self._random.uniform(0.5, 1.0)
-            await asyncio.sleep(max(0.0, pause_s - (self._clock.monotonic_s() - started)))
+    def _make_hello(self) -> bytes:
+        return self._core.hello(self._clock.now_ms())
 
-    def _hello_published(self, done: asyncio.Future[bool]) -> None:
-        if not done.cancelled() and done.exception() is None and not done.result():
-            self._refused("nobody at headquarters listens to the broker")
-
-    def _settle_greeting(self, *, welcomed: bool) -> None:
-        if self._greeted is not None and not self._greeted.done():
-            self._greeted.set_result(welcomed)
+    def _say_hello(self, payload: bytes, wait_s: float) -> asyncio.Future[bool] | None:
+        return self._publish(f"{self._topic}/hello", payload, wait_s)
 
     async def _watch(self) -> None:
         while True:
@@ -336,7 +279,7 @@ class HeadquartersLine:
                 # Also while only the ledger takes its time: a report is answered at once.
                 self._tell(now)
             if now - self._welcome_s > _STEADY_S:
-                self._attempts = 0
+                self._greeting.steady()
         if not self.up:
             self._note_down()
             self._queue.give_up_unsent()
@@ -349,7 +292,7 @@ class HeadquartersLine:
             self.reason = reason
             self._log.warning("the line is lost", reason=reason)
             asyncio.get_running_loop().call_later(self._settings.grace_ms / 1_000, self._stir.set)
-        self._begin_anew(reason)
+        self._greeting.want(reason)
 
     def _note_up(self, limits: LineLimits) -> None:
         if not self._was_up:
@@ -357,6 +300,7 @@ class HeadquartersLine:
             self.up_since_ms, self.down_since_ms = self._clock.now_ms(), 0
             self.reason = ""
             _log.info("the line is up", in_flight_max=limits.in_flight_max)
+            self._outlook.came_up()
 
     def _note_down(self) -> None:
         if self._was_up:
@@ -367,7 +311,7 @@ class HeadquartersLine:
     # What is sent.
 
     def _can_send(self) -> bool:
-        return self._core.ready and self._lost_s is None and self._broker is not None and self._broker.connected
+        return self._core.ready and self._lost_s is None and self._connected()
 
     def _flush_soon(self) -> None:
         if not self._flushing:
@@ -440,12 +384,7 @@ class HeadquartersLine:
         return {
             "up": self.up,
             "since_ms": self.up_since_ms or self.down_since_ms,
-            "reason": self.reason,
+            "reason": "" if self.up else self._greeting.refusal or self.reason,
             "under_way": self._queue.under_way,
             "waiting": len(self._queue) - self._queue.under_way,
         }
-
-
-def _grown(bounds: tuple[float, float], attempt: int) -> float:
-    """Return the first of two durations, doubled with each attempt up to the second."""
-    return float(min(bounds[0] * 2**attempt, bounds[1]))

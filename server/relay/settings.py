@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from protocol.codes import AMOUNT_MAX
 from protocol.relay_keys import RelayCredential
 from server.errors import UsageError
+from server.mqtt import BrokerAddress
 from server.settings import INT53_MAX, Connections, Count, Milliseconds, Port
 from server.settings_load import RELAY_PREFIX, RELAY_TABLE, SettingsError, read, unknown_variables
 
@@ -193,4 +194,9 @@ def broker_url(settings: RelaySettings) -> str:
     """Return the broker's URL with its password. Raises UsageError."""
     if settings.mqtt_url is None:
         raise UsageError(f"the relay does not know headquarters' broker: set {RELAY_PREFIX}MQTT_URL")
-    return settings.mqtt_url.get_secret_value()
+    url = settings.mqtt_url.get_secret_value()
+    try:
+        BrokerAddress.parse(url)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    return url

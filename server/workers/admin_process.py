@@ -78,7 +78,7 @@ class AdminProcess:
         office = Office(
             registry=self.registry,
             desk=OperatorDesk(self.ledger, clock, patience_s=settings.admin_patience_ms / 1000),
-            keys=Keys(secrets.token_key, secrets.personal_key),
+            keys=Keys(secrets.token_key, secrets.personal_key, secrets.relay_master),
             limits=office_limits(settings),
             clock=clock,
             installation=self.installation,

@@ -23,6 +23,8 @@ from ledger.journal.partitioning import NotMigrated, WorkersRunning
 from ledger.journal.writer import JournalDown
 from ledger.ledger import Engines, Ledger, Place
 from ledger.slip import TemplateError
+from server.bridge.bridge import Bridge
+from server.bridge.limits import BridgeLimits
 from server.errors import OperatorError
 from server.ledger_engines import ledger_engines
 from server.ledger_limits import ledger_limits
@@ -106,7 +108,37 @@ class Worker:
             random_bytes,
         )
         self.listener = Listener(reception, listening, _tls(settings))
+        self.bridge = self._bridge(secrets, dispatcher, renderer, random_bytes)
         self._checked_version = 0
+
+    def _bridge(
+        self,
+        secrets: Secrets,
+        dispatcher: Dispatcher,
+        renderer: AnswerRenderer,
+        random_bytes: Callable[[int], bytes],
+    ) -> Bridge | None:
+        """Return the bridge to stores behind a broker, if there is a broker."""
+        if self._settings.mqtt_url is None:
+            return None
+        try:
+            return Bridge(
+                self.ledger,
+                dispatcher,
+                renderer,
+                self.room,
+                self.metrics,
+                self._clock,
+                random_bytes,
+                BridgeLimits.of(self._settings),
+                url=self._settings.mqtt_url.get_secret_value(),
+                ca_file=self._settings.mqtt_ca_file,
+                relay_master=secrets.relay_master,
+                token_key=secrets.token_key,
+                first=self._place.index == 0,
+            )
+        except ValueError as error:
+            raise ConfigurationError(str(error)) from error
 
     async def start(self) -> None:
         """Connect to the engines, however long they take to come up, and let registers in."""
@@ -122,14 +154,32 @@ class Worker:
         while not self.ledger.health()["ready"] and self._clock.monotonic_s() < deadline:  # noqa: ASYNC110 - once, at the start
             await asyncio.sleep(_POLL_S)
         await self.listener.start()
+        if self.bridge is not None:
+            self.bridge.start()
+
+    async def failed(self) -> None:
+        """Wait until a task ends by a bug and raise what ended it."""
+        waits = [self.ledger.failed(), *([] if self.bridge is None else [self.bridge.failed()])]
+        failing = [asyncio.ensure_future(wait) for wait in waits]
+        try:
+            done, _ = await asyncio.wait(failing, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for each in failing:
+                each.cancel()
+        for each in done:
+            each.result()
 
     async def stop(self) -> None:
         """Let registers have their answers and go, then let go of the engines."""
         started = self._clock.monotonic_s()
         timeout_ms = self._settings.drain_timeout_ms
-        await self.listener.drain(int(timeout_ms * _REGISTERS_SHARE))
+        registers_ms = int(timeout_ms * _REGISTERS_SHARE)
+        stores = [] if self.bridge is None else [self.bridge.drain(registers_ms)]
+        await asyncio.gather(self.listener.drain(registers_ms), *stores)
         # The other workers may still forward requests of their registers here.
         await self.peers.drain(timeout_ms / 1000 * _PEERS_SHARE)
+        if self.bridge is not None:
+            await self.bridge.stop()
         await self.ledger.stop(max(0.1, timeout_ms / 1000 - (self._clock.monotonic_s() - started)))
         await self.peers.stop()
         await self.listener.stop()
@@ -150,7 +200,8 @@ class Worker:
 
     def detail(self) -> dict[str, object]:
         """Return what health shows beside that."""
-        return {**self.listener.health(), **self.peers.health(), **self.ledger.health()}
+        bridge = {} if self.bridge is None else self.bridge.health()
+        return {**self.listener.health(), **bridge, **self.peers.health(), **self.ledger.health()}
 
     def measure(self) -> None:
         """Hand the numbers over to whoever scrapes."""
@@ -168,6 +219,8 @@ class Worker:
         )
         self.metrics.journal_lag(max((partition["lag_ms"] for partition in partitions.values()), default=0) / 1000)
         self.metrics.connections(self.listener.connections)
+        if self.bridge is not None:
+            self.metrics.bridge(self.bridge.figures())
         self.metrics.flush()
 
     def check_slips(self) -> None:
@@ -229,7 +282,7 @@ async def serve(link: ProcessLink, clock: Clock) -> None:
             # A batch makes thousands of short-lived lists and hardly any cycle; by default they would be gone through
             # after every 700 of them.
             gc.set_threshold(_GARBAGE_THRESHOLD)
-            failing = loop.create_task(worker.ledger.failed(), name="ledger failed")
+            failing = loop.create_task(worker.failed(), name="failed")
             watched.add(failing)
             await asyncio.wait({stopping, reporting, failing}, return_when=asyncio.FIRST_COMPLETED)
         link.report(ProcessState.DRAINING)

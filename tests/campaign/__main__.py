@@ -23,12 +23,13 @@ import uvloop
 from ledger.audit import BadRow
 from tests.campaign.disk import keep_mounts_private
 from tests.campaign.faults import FAULTS
-from tests.campaign.fleet_link import running_fleet
+from tests.campaign.fleet_link import Group, running_fleet
 from tests.campaign.report import Report, line_of
 from tests.campaign.rounds import Round, draw, run_round
 from tests.campaign.site import SETTINGS, Site, running_site
 
 REGISTERS, TWINS = 64, 16
+SHOP_REGISTERS, SHOP_TWINS = 16, 6
 _EXIT_CAMPAIGN_FAILED = 3
 
 
@@ -45,8 +46,9 @@ async def campaign(seed: int, numbers: Sequence[int], names: Sequence[str], *, m
     """Run the rounds on one installation and return the report."""
     async with running_site(random.Random(seed), mounting=mounting) as site:  # noqa: S311
         report = Report(seed, site.disk.name, SETTINGS)
-        terminals = await site.add_terminals(REGISTERS)
-        async with running_fleet(site.folder, site.registers.port, terminals, TWINS) as fleet:
+        at_server = Group(site.registers.port, await site.add_terminals(REGISTERS), TWINS)
+        in_shop = Group(site.shop.port, await site.open_shop(SHOP_REGISTERS), SHOP_TWINS)
+        async with running_fleet(site.folder, at_server, in_shop) as fleet:
             for number in numbers:
                 done = await run_round(site, fleet, seed, number, names or draw(seed, number))
                 report.add(done)
@@ -61,14 +63,14 @@ async def campaign(seed: int, numbers: Sequence[int], names: Sequence[str], *, m
         failures = site.failures()
         report.bugs = len(failures)
         for failure in failures:
-            _tell(f"a worker failed by a bug: {failure}")
+            _tell(f"a worker or the relay failed by a bug: {failure}")
     return report
 
 
 def _evidence(site: Site, seed: int, done: Round) -> str:
     """Copy what tells about a round to where it stays, and say where."""
     folder = Path(tempfile.mkdtemp(prefix=f"tillwire-campaign-seed-{seed}-round-{done.number}-"))
-    for name in (f"round-{done.number}.jsonl", "server.log", "fleet.log"):
+    for name in (f"round-{done.number}.jsonl", "server.log", "fleet.log", "relay.log"):
         shutil.copy(site.folder / name, folder)
     with (folder / "journal.txt").open("w") as journal:
         journal.writelines(f"{dict(entry)}\n" for entry in done.entries)

@@ -88,20 +88,19 @@ class Tmpfs:
 
 
 class FileSizeLimit:
-    """Lets no file of PostgreSQL grow beyond a size below that of a WAL segment; to it that is a full disk as well.
+    """Lets no file of a process grow beyond a size, for PostgreSQL below that of a WAL segment: as good as full.
 
-    `pid` tells the postmaster's, whose new processes inherit the limit.
+    `pid` tells the process's (the postmaster's, whose new processes inherit the limit).
     """
 
     name = "file size limit"
-    _BYTES = 8 * 2**20
 
-    def __init__(self, pid: Callable[[], int]) -> None:
-        self._pid = pid
+    def __init__(self, pid: Callable[[], int], size: int = 8 * 2**20) -> None:
+        self._pid, self._size = pid, size
 
     def fill(self) -> None:
         """Leave no room."""
-        self._limit(self._BYTES)
+        self._limit(self._size)
 
     def free(self) -> None:
         """Give the room back."""

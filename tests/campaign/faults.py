@@ -308,6 +308,96 @@ class SlowFsync(Fault):
             await connection.execute("SELECT pg_reload_conf()")
 
 
+class KillBroker(Fault):
+    """Long enough, mostly, that the relay knows that it is alone."""
+
+    touches = "broker"
+    lasts_s = (1.0, 7.0)
+
+    async def strike(self) -> None:
+        await to_thread(self.site.shop.broker.kill)
+
+    async def mend(self) -> None:
+        await to_thread(self.site.shop.broker.start)
+
+
+class RestartBroker(KillBroker):
+    lasts_s = (0.0, 0.2)
+
+    async def strike(self) -> None:
+        await to_thread(self.site.shop.broker.stop)
+
+
+class PauseBroker(Fault):
+    touches = "broker"
+    lasts_s = (0.5, 9.0)
+
+    async def strike(self) -> None:
+        self.site.shop.broker.pause()
+
+    async def mend(self) -> None:
+        self.site.shop.broker.resume()
+
+
+class KillRelay(Fault):
+    touches = "relay"
+    lasts_s = (0.1, 2.0)
+
+    async def strike(self) -> None:
+        await to_thread(self.site.shop.kill_relay)
+
+    async def mend(self) -> None:
+        self.site.shop.start_relay()
+
+
+class KillRelayAlone(Fault):
+    """It dies in the middle of what it answers without headquarters, and comes back before headquarters does."""
+
+    touches = "broker"
+    lasts_s = (1.0, 3.0)
+
+    async def strike(self) -> None:
+        await to_thread(self.site.shop.broker.kill)
+        await asyncio.sleep(self.dice.uniform(2.0, 5.0))
+        await to_thread(self.site.shop.kill_relay)
+        await asyncio.sleep(self.dice.uniform(0.0, 1.0))
+        self.site.shop.start_relay()
+
+    async def mend(self) -> None:
+        await to_thread(self.site.shop.broker.start)
+
+
+class RestartRelay(KillRelay):
+    async def strike(self) -> None:
+        await to_thread(self.site.shop.relay.end, (signal.SIGTERM, 20.0))
+
+
+class PauseRelay(_Paused):
+    touches = "relay"
+    lasts_s = (0.5, 6.0)
+
+    def pids(self) -> Sequence[int]:
+        return [self.site.shop.relay.pid]
+
+
+class FillRelaysDisk(Fault):
+    """The relay cannot write while it is alone: then it must approve nothing."""
+
+    touches = "broker"
+    lasts_s = (1.0, 4.0)
+
+    async def strike(self) -> None:
+        await to_thread(self.site.shop.broker.kill)
+        await asyncio.sleep(self.dice.uniform(1.0, 4.0))
+        self.site.shop.start_relay()
+        await to_thread(self.site.shop.disk.fill)
+
+    async def mend(self) -> None:
+        await to_thread(self.site.shop.disk.free)
+        self.site.shop.start_relay()
+        await to_thread(self.site.shop.broker.start)
+
+
 class WrongClock(Fault):
     """The server's time of day jumps, and later jumps back."""
 
@@ -354,6 +444,7 @@ _PROXIES: tuple[tuple[str, str, Callable[[Site], Proxy]], ...] = (
     ("register lines", "registers", lambda site: site.registers),
     ("valkey lines", "valkey", lambda site: site.to_redis),
     ("postgres lines", "postgres", lambda site: site.to_postgres),
+    ("relay line", "broker", lambda site: site.shop.line),
 )
 _FATES = (
     ("cut going up", Fate.CUT, Direction.UP),
@@ -387,6 +478,14 @@ FAULTS: dict[str, Maker] = {
     "postgres disk full": FillDisk,
     "postgres fsync slow": SlowFsync,
     "clock jumps": WrongClock,
+    "broker killed": KillBroker,
+    "broker restarted": RestartBroker,
+    "broker paused": PauseBroker,
+    "relay killed": KillRelay,
+    "relay killed while alone": KillRelayAlone,
+    "relay restarted": RestartRelay,
+    "relay paused": PauseRelay,
+    "relay disk full": FillRelaysDisk,
     **{
         f"{name} {what}": _lines(touched, proxy, fate, direction)
         for name, touched, proxy in _PROXIES

@@ -2,8 +2,9 @@
 
     python -m tests.campaign.fleet
 
-Reads one JSON object a line from standard input and answers each with one: first {"port", "terminals", "twins"}, then
-for each round {"round", "seed", "log", "hot", "cool", "changing", "spare", "think_s"} and {"grace_s"}, which ends it.
+Reads one JSON object a line from standard input and answers each with one: first {"groups"}, a list of {"port",
+"terminals", "twins"} for the server's port and a relay's; then for each round {"round", "seed", "log", "hot", "cool",
+"changing", "spare", "think_s"} and {"grace_s"}, which ends it.
 """
 
 from __future__ import annotations
@@ -68,13 +69,14 @@ async def main() -> None:
     notebook = Notebook()
     async with AsyncExitStack() as stack:
         registers = []
-        for index, (code, secret) in enumerate(first["terminals"]):
-            where = (LOOPBACK, first["port"], code, secret)
-            client = await stack.enter_async_context(NotedClient(notebook, 0, *where))
-            twin = None
-            if index < first["twins"]:
-                twin = await stack.enter_async_context(NotedClient(notebook, _TWIN_LINES, *where))
-            registers.append(FleetRegister(code, client, twin))
+        for group in first["groups"]:
+            for index, (code, secret) in enumerate(group["terminals"]):
+                where = (LOOPBACK, group["port"], code, secret)
+                client = await stack.enter_async_context(NotedClient(notebook, 0, *where))
+                twin = None
+                if index < group["twins"]:
+                    twin = await stack.enter_async_context(NotedClient(notebook, _TWIN_LINES, *where))
+                registers.append(FleetRegister(code, client, twin))
         fleet = Fleet(notebook, registers)
         _say({"registers": len(registers)})
         while line := await reader.readline():

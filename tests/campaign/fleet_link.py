@@ -9,9 +9,17 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tests.campaign.site import CHECKOUT
+
+
+class Group(NamedTuple):
+    """Registers that connect to one port; the first `twins` of them twice."""
+
+    port: int
+    terminals: Sequence[tuple[str, str]]
+    twins: int
 
 
 class FleetLink:
@@ -33,10 +41,8 @@ class FleetLink:
 
 
 @asynccontextmanager
-async def running_fleet(
-    folder: Path, port: int, terminals: Sequence[tuple[str, str]], twins: int
-) -> AsyncIterator[FleetLink]:
-    """Run a fleet that connects to the port: one register a terminal, the first ones with a second connection."""
+async def running_fleet(folder: Path, *groups: Group) -> AsyncIterator[FleetLink]:
+    """Run a fleet: one register a terminal, the first ones of each group with a second connection."""
     log_file = folder / "fleet.log"
     with log_file.open("ab") as log:
         process = await asyncio.create_subprocess_exec(
@@ -46,7 +52,7 @@ async def running_fleet(
         )  # fmt: skip
     link = FleetLink(process, log_file)
     try:
-        await link.ask({"port": port, "terminals": list(terminals), "twins": twins})
+        await link.ask({"groups": [group._asdict() for group in groups]})
         yield link
     finally:
         # It ends with its standard input.

@@ -21,6 +21,8 @@ class Report:
     requests: int = 0
     approved: int = 0
     bugs: int = 0
+    alone: int = 0
+    conflicts: int = 0
     struck: Counter[str] = field(default_factory=Counter)
     verdict: Verdict = field(default_factory=Verdict)
     _silence: dict[str, list[int]] = field(default_factory=dict)
@@ -31,6 +33,8 @@ class Report:
         self.rounds += 1
         self.requests += done.requests
         self.approved += done.approved
+        self.alone += done.alone
+        self.conflicts += len(done.conflicts)
         self.struck.update(done.faults)
         self.verdict.add(done.verdict)
         if len(done.faults) == 1:
@@ -48,6 +52,7 @@ class Report:
     def as_dict(self) -> dict[str, Any]:
         """Return the last line.
 
+        `alone`: requests that the relay approved without headquarters, which later declined `conflicts` of them.
         `bugs`: workers that ended by an exception that nobody expected. `kinds`: times struck, and in ms the longest
         silence of all registers together after a strike, and the longest time from a finished strike to the first
         approval of something sent after it.
@@ -57,6 +62,8 @@ class Report:
             "rounds": self.rounds,
             "requests": self.requests,
             "approved": self.approved,
+            "alone": self.alone,
+            "conflicts": self.conflicts,
             "faults": self.struck.total(),
             **self.verdict.as_dict(),
             "bugs": self.bugs,
@@ -78,5 +85,6 @@ def line_of(done: Round) -> str:
     found = "clean" if done.verdict.clean else f"BREACHES {done.verdict.as_dict()}"
     return (
         f"round {done.number}: {' + '.join(done.faults) or 'no fault'}: {done.requests} requests, "
-        f"{done.approved} approved, silent for {done.silence_ms()} ms, {found}"
+        f"{done.approved} approved, {done.alone} by the relay alone, {len(done.conflicts)} conflicts, "
+        f"silent for {done.silence_ms()} ms, {found}"
     )

@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from admin_api.cards.card_numbers import ean13_numbers
 from ledger.clock import SystemClock
 from tests.campaign.faults import FAULTS, Fault
 from tests.campaign.fleet_link import FleetLink
+from tests.campaign.shop import IN_SHOP
 from tests.campaign.site import Site
 from tests.judge.account_rows import Entry
 from tests.judge.events import ANSWERED, SENT, Event, read
 from tests.judge.judge import judge
+from tests.judge.relayed import Stores
 from tests.judge.verdict import Verdict
 
 HOT, COOL, CHANGING, SPARE = 4, 16, 4, 8
@@ -25,6 +27,7 @@ _CALM_S = 1.5
 _GRACE_S = 60.0
 _SETTLE_TIMEOUT_S = 30.0
 _SETTLE_GRACE_MS = 5_000
+_DRAIN_TIMEOUT_S = 60.0
 _CLOCK_ERROR_MS = 1_000
 _FIRST_CARD = 200_000_000_000
 _POLL_S = 0.2
@@ -40,6 +43,7 @@ class Round:
     broken_ms: int = 0
     events: list[Event] = field(default_factory=list)
     entries: Sequence[Entry] = ()
+    conflicts: Mapping[bytes, Entry] = field(default_factory=dict)
     verdict: Verdict = field(default_factory=Verdict)
 
     @property
@@ -51,6 +55,17 @@ class Round:
     def approved(self) -> int:
         """How many of them were approved."""
         return len({event.request_id for event in self.events if event.approved})
+
+    @property
+    def alone(self) -> int:
+        """How many a relay approved without headquarters: such an approval of an effect tells no balance."""
+        return len(
+            {
+                event.request_id
+                for event in self.events
+                if event.register.startswith(IN_SHOP) and event.approved and not event.question and not event.balance
+            }
+        )
 
     def silence_ms(self) -> int:
         """Return the longest time from the strike on in which no register at all heard an answer."""
@@ -82,7 +97,7 @@ def draw(seed: int, number: int) -> tuple[str, ...]:
 async def run_round(site: Site, fleet: FleetLink, seed: int, number: int, names: Sequence[str]) -> Round:
     """Run one round and judge it."""
     dice = random.Random(f"{seed} {number}")  # noqa: S311
-    for proxy in (site.registers, site.to_redis, site.to_postgres, site.to_primary):
+    for proxy in (site.registers, site.to_redis, site.to_postgres, site.to_primary, site.shop.line):
         proxy.dice = dice
     faults = _compatible(site, dice, names)
     done = Round(number, tuple(name for name, _ in faults))
@@ -114,6 +129,10 @@ async def run_round(site: Site, fleet: FleetLink, seed: int, number: int, names:
         done.verdict.report("stuck", f"{ended['rejected']} times the server did not want a terminal that is good")
     with log.open(encoding="ascii") as lines:
         done.events = read(lines)
+    try:
+        await site.shop.until_drained(_DRAIN_TIMEOUT_S)
+    except TimeoutError:
+        done.verdict.report("stuck", f"the relay does not drain: {await site.shop.status()}")
     await _settled(site, accounts)
     await _judge(site, done, accounts, max((fault.clock_error_ms for _, fault in faults), default=0))
     return done
@@ -162,11 +181,17 @@ async def _settled(site: Site, accounts: Sequence[int]) -> None:
 
 
 async def _judge(site: Site, done: Round, accounts: Sequence[int], clock_error_ms: int) -> None:
+    asked = {event.request_id for event in done.events}
     async with site.database() as connection, connection.transaction(isolation="repeatable_read"):
         done.entries = await connection.fetch(
             "SELECT * FROM entry WHERE account_id = ANY ($1::bigint[]) ORDER BY account_id, seq", accounts
         )
         rows = await connection.fetch("SELECT * FROM account WHERE account_id = ANY ($1::bigint[])", accounts)
+        conflicts = await connection.fetch("SELECT * FROM office.conflict WHERE request_id = ANY ($1)", list(asked))
+    done.conflicts = {row["request_id"]: row for row in conflicts}
+    registers = {event.register for event in done.events if event.register.startswith(IN_SHOP)}
+    # Cards behind these are blocked and replaced.
+    fickle = range(HOT + COOL, HOT + COOL + CHANGING + SPARE)
     found = await asyncio.to_thread(
         judge,
         done.events,
@@ -175,5 +200,6 @@ async def _judge(site: Site, done: Round, accounts: Sequence[int], clock_error_m
         now_ms=SystemClock().now_ms(),
         grace_ms=_SETTLE_GRACE_MS,
         clock_error_ms=_CLOCK_ERROR_MS + clock_error_ms,
+        stores=Stores(registers, done.conflicts, fickle),
     )
     done.verdict.add(found)

@@ -1,4 +1,4 @@
-"""The installation under campaign: engines, proxies before them, a server with two workers; all on free ports."""
+"""The installation under campaign: engines, proxies before them, a server with two workers, a shop."""
 
 from __future__ import annotations
 
@@ -33,13 +33,14 @@ from server.engines.ports import free_port
 from server.engines.postgres import EmbeddedPostgres
 from server.engines.processes import command_of, descendants
 from server.engines.valkey import EmbeddedValkey
-from server.programme_setup import add_terminal
+from server.programme_setup import add_relay, add_terminal
 from server.secrets import Secrets, create_secrets, load_secrets
 from server.settings import Settings
 from server.settings_load import to_handover
 from tests.campaign import wrong_clock
 from tests.campaign.disk import Disk, disk_for
 from tests.campaign.proxy import LOOPBACK, Proxy
+from tests.campaign.shop import ALLOWANCE_POINTS, IN_SHOP, RELAY, Shop
 
 CHECKOUT = Path(__file__).parents[2]
 WORKERS = 2
@@ -67,6 +68,7 @@ class Site:
         self.to_redis = Proxy(0, dice)
         self.to_postgres = Proxy(0, dice)
         self.to_primary = Proxy(0, dice)
+        self.shop = Shop(folder, CHECKOUT, dice)
         self.secrets: Secrets
         self.settings: Settings
         self._server: Child | None = None
@@ -82,12 +84,14 @@ class Site:
             await proxy.start()
         wrong_clock.set_offset(self.clock_file, 0)
         create_secrets(self.folder / "secrets.toml")
+        broker_url = await self.shop.start()
         self.settings = Settings(
             listen_port=self.listen_port,
             admin_port=self.admin_port,
             data_dir=self.folder,
             postgres_url=self.postgres.url.replace(f":{self.postgres.port}/", f":{self.to_postgres.port}/"),
             redis_url=self.valkey.url.replace(f":{self.valkey.port}/", f":{self.to_redis.port}/"),
+            mqtt_url=broker_url,
             **SETTINGS,
         )
         self.secrets = load_secrets(self.settings)
@@ -98,6 +102,7 @@ class Site:
 
     async def stop(self) -> None:
         """Stop everything; what was paused runs on first."""
+        await self.shop.stop()
         if self._server is not None:
             await asyncio.to_thread(self._server.end, (signal.SIGTERM, 15.0))
         for proxy in (self.registers, self.to_redis, self.to_postgres, self.to_primary):
@@ -158,6 +163,21 @@ class Site:
             store = await to.store(network, "Store")
             return [(code := f"till-{i}", await add_terminal(to, store, code, permitted)) for i in range(count)]
 
+    async def open_shop(self, count: int) -> list[tuple[str, str]]:
+        """Add a store with a relay and so many terminals, and start the relay; return their codes and secrets."""
+        permitted = [int(op) for op in Message if Message.BALANCE <= op <= Message.REPLACE]
+        async with onboarding(self.postgres.url) as to:
+            network = await to.network_named("Network")
+            assert network is not None
+            store = await to.store(network, "Shop")
+            made = [(code := f"{IN_SHOP}{i}", await add_terminal(to, store, code, permitted)) for i in range(count)]
+            master = self.secrets.relay_master
+            credential = await add_relay(to, master, store, RELAY, allowance_points=ALLOWANCE_POINTS)
+        self.shop.open(credential)
+        # Nobody signs on at a relay that has never heard who its registers are.
+        await self.shop.until_drained(_READY_TIMEOUT_S)
+        return made
+
     async def enrol(self, active: Sequence[str], issued: Sequence[str]) -> list[int]:
         """Give each EAN-13 number an empty account of its own; return the accounts."""
         key = self.secrets.token_key
@@ -168,7 +188,10 @@ class Site:
     def failures(self) -> list[str]:
         """Return the log lines of workers that ended by an exception that nobody expected."""
         with (self.folder / "server.log").open(errors="replace") as log:
-            return [line.strip() for line in log if '"worker failed"' in line or "Traceback" in line]
+            return [
+                *(line.strip() for line in log if '"worker failed"' in line or "Traceback" in line),
+                *self.shop.failures(),
+            ]
 
     async def verify(self) -> Verified:
         """Let the product prove its own books. Raises BadRow."""

@@ -102,7 +102,7 @@ async def test_a_new_installation_leads_by_the_hand_to_its_first_store(site: Sit
 async def test_a_partner_keeps_its_own_terminals(site: Site) -> None:
     async with site.page(Role.PARTNER, partner_id=1, dark=True) as page:
         await site.see(page, "/coalition?view=terminals", "coalition-partner-dark")
-        await expect(page.locator("nav.main a")).to_have_text(["Dashboard", "Coalition", "Rules"])
+        await expect(page.locator("nav.main a")).to_have_text(["Dashboard", "Coalition", "Relays", "Rules"])
         await page.get_by_role("link", name="till-1").click()
         await page.get_by_role("link", name="New secret").click()
         await page.get_by_role("button", name="Yes, make a new secret").click()

@@ -1,5 +1,6 @@
 """Everything leaves, from one moment, and members and balances come in again elsewhere as they were."""
 
+import base64
 import csv
 import hashlib
 import json
@@ -9,18 +10,22 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 
 from ledger.journal.onboarding import onboarding
 from ledger.programme import Rules
 from ledger.registry.personal import PersonalData
+from protocol.relay_keys import relay_key
 from server.errors import OperatorError
 from server.moving.exporting import MANIFEST, export_all
-from server.programme_setup import add_terminal
+from server.programme_setup import add_relay, add_terminal
 from tests.integration.test_cli import tillwire
 from tests.integration.test_population import installation
+from tests.rigs.conflicts import add_conflict
 from tests.rigs.moving_rig import SECRETS, MovingRig, ean13, in_a_thread
 
+MASTER = b"r" * 32
 SOON = date.today() + timedelta(days=100)  # noqa: DTZ011
 PERSONAL = PersonalData(SECRETS.personal_key)
 
@@ -43,7 +48,17 @@ def populated(url: str, folder: Path) -> MovingRig:
         async with onboarding(url) as to:
             network = await to.network(await to.partner("Harvest, Foods"), "Harvest", "EUR")
             await to.rules(network, Rules(valid_from_ms=0, earn_rate_bp=500))
-            await add_terminal(to, await to.store(network, "Mühlstraße"), "till-1", [16, 17])
+            store = await to.store(network, "Mühlstraße")
+            await add_terminal(to, store, "till-1", [16, 17])
+            await add_relay(to, MASTER, store, "relay-1", allowance_points=700)
+        conflict = await add_conflict(url, 2, 1_790_000_000_000)
+        db = await asyncpg.connect(url)
+        await db.execute(
+            "UPDATE office.conflict SET settled_by = 'user:1', settled_ms = 1, note = 'Щукина was called'"
+            " WHERE conflict_id = $1",
+            conflict,
+        )
+        await db.close()
 
     in_a_thread(coalition)
     members = [
@@ -109,11 +124,19 @@ def test_the_manifest_tells_what_lies_in_the_files(postgres_url: str, tmp_path: 
     assert any("card numbers are not known" in note for note in manifest["notes"])
     assert read(folder / "partners.csv")[0]["name"] == "Harvest, Foods"
     assert read(folder / "stores.csv")[0]["name"] == "Mühlstraße"
-    (terminal,) = read(folder / "terminals.csv")
+    terminal, relay = read(folder / "terminals.csv")
     assert (terminal["code"], terminal["permitted"]) == ("till-1", "16 17")
+    assert (relay["code"], relay["permitted"]) == ("relay-1", "18 20")
+    (relay,) = read(folder / "relays.csv")
+    assert (relay["terminal_id"], relay["generation"], relay["allowance_points"]) == ("2", "1", "700")
+    (conflict,) = read(folder / "conflicts.csv")
+    assert (conflict["op"], conflict["outcome"], conflict["masked"]) == ("21", "105", "****0015")
+    assert conflict["note"] == "Щукина was called"
     assert json.loads(read(folder / "rules.csv")[0]["rules"])["earn_rate_bp"] == 500
     assert {row["op"] for row in read(folder / "entries.csv")} == {"adjust"}
     everything = b"".join(file.read_bytes() for file in folder.iterdir())
+    key = relay_key(MASTER, "relay-1", 1)
+    assert not any(text.encode() in everything for text in (key.hex(), base64.urlsafe_b64encode(key).decode()[:40]))
     assert ean13(1).encode() not in everything
     assert not {"salt", "stored_key", "server_key"} & set(terminal)
     actions = [row["action"] for row in rig.rows("SELECT action FROM office.audit ORDER BY audit_id")]

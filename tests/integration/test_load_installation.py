@@ -41,7 +41,7 @@ def test_an_installation_is_filled_used_restarted_and_leaves_nothing_behind(
         assert (first.outcome, first.points) == (Outcome.APPROVED, POINT)
         assert first.balance is not None
         spent = installation.processors()
-        assert set(spent) == {"server", "valkey", "postgresql"}
+        assert set(spent) == {"server", "valkey", "postgresql", "broker"}
         assert all(seconds > 0 for seconds in spent.values())
         # A worker tells its figures every so often.
         while not installation.metrics()['tillwire_request_seconds_count{operation="REDEEM"}']:

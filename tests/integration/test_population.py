@@ -7,6 +7,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from protocol.relay_keys import RelayCredential, relay_key
 from server.commands import population
 from server.errors import OperatorError
 from server.population import filling
@@ -32,6 +33,38 @@ async def rows(postgres_url: str, sql: str) -> list[asyncpg.Record]:
         await connection.close()
 
 
+async def test_relays_have_stores_of_their_own_and_credentials_that_headquarters_can_derive(
+    tmp_path: Path, postgres_url: str
+) -> None:
+    variables = installation(tmp_path, postgres_url)
+    words = ("add", "population", "--accounts", "10", "--terminals", "1", "--relays", "2", "--relay-terminals", "3")
+    made = json.loads(tillwire(*words, "--json", **variables).stdout)
+    credentials = [RelayCredential.parse(line) for line in made["relays"]]
+    assert (made["relay_terminals"], made["relay_terminal_prefix"]) == (3, "store-")
+    master = load_secrets(Settings(data_dir=tmp_path)).relay_master
+    assert [one.key for one in credentials] == [relay_key(master, f"relay-{n}", 1) for n in range(2)]
+    terminals = await rows(postgres_url, "SELECT * FROM terminal ORDER BY terminal_id")
+    assert [terminal["code"] for terminal in terminals] == [
+        "load-0", "relay-0", "store-0-0", "store-0-1", "store-0-2", "relay-1", "store-1-0", "store-1-1", "store-1-2",
+    ]  # fmt: skip
+    assert [str(terminals[at]["store_id"]) for at in (1, 2, 5, 8)] == [
+        credentials[0].store, credentials[0].store, credentials[1].store, credentials[1].store,
+    ]  # fmt: skip
+    assert len({terminal["store_id"] for terminal in terminals}) == 3
+    # Registers share a secret; that of a relay's terminal nobody knows.
+    assert len({terminal["stored_key"] for terminal in terminals}) == 3
+    relays = await rows(
+        postgres_url, "SELECT terminal_id, generation, allowance_points FROM relay ORDER BY terminal_id"
+    )
+    assert [tuple(relay) for relay in relays] == [
+        (terminals[1]["terminal_id"], 1, 0),
+        (terminals[5]["terminal_id"], 1, 0),
+    ]
+
+    await asyncio.to_thread(filling.clear, postgres_url)
+    assert await rows(postgres_url, "SELECT FROM relay UNION ALL SELECT FROM terminal") == []
+
+
 async def test_a_population_is_what_was_asked_for_and_its_books_are_in_order(tmp_path: Path, postgres_url: str) -> None:
     variables = installation(tmp_path, postgres_url)
     words = ("add", "population", "--accounts", str(ACCOUNTS), "--terminals", str(TERMINALS), "--json")
@@ -44,7 +77,8 @@ async def test_a_population_is_what_was_asked_for_and_its_books_are_in_order(tmp
     secret = made.pop("secret")
     assert len(secret) >= 32
     assert made == {"host": "::1", "port": 7411, "terminals": TERMINALS, "terminal_prefix": "load-",
-                    "accounts": ACCOUNTS, "first_card": 0, "currency": "EUR", "lots": 4}  # fmt: skip
+                    "accounts": ACCOUNTS, "first_card": 0, "currency": "EUR", "lots": 4,
+                    "relays": [], "relay_terminals": 0, "relay_terminal_prefix": "store-"}  # fmt: skip
 
     verified = json.loads(tillwire("verify", "--skip-redis", "--json", **variables).stdout)
     assert (verified["clean"], verified["accounts"]) == (True, ACCOUNTS)
@@ -104,7 +138,9 @@ async def test_a_population_that_fails_leaves_the_programme_empty(
     settings = Settings(data_dir=tmp_path)
     monkeypatch.setattr(filling, "_ENTRIES_AT_ONCE", 60)
     with pytest.raises(OperatorError, match="could not be written"):
-        await asyncio.to_thread(population._populated, postgres_url, load_secrets(settings), 100, 2, 6, 0, quiet=True)
+        await asyncio.to_thread(
+            population._populated, postgres_url, load_secrets(settings), 100, 2, 6, 0, None, quiet=True
+        )
     for table in ("account", "card", "entry", "terminal", "partner"):
         assert (await rows(postgres_url, f"SELECT count(*) AS n FROM {table}"))[0]["n"] == 0  # noqa: S608
     await rows(postgres_url, "ALTER TABLE card DROP CONSTRAINT card_account_id_check")

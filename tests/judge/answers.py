@@ -9,6 +9,7 @@ from ledger.operations import Operation as Op
 from tests.judge.account_rows import Entry
 from tests.judge.events import ANSWERED, GAVE_UP, REFUSED, SENT, Event
 from tests.judge.moments import Moments, Window, standings
+from tests.judge.relayed import Relayed, Stores, heard_by_relay
 from tests.judge.timeline import Journal, Timeline, asked_at
 from tests.judge.verdict import Report
 
@@ -20,10 +21,13 @@ _TOLD_POINTS = {Op.REDEEM: "spent", Op.SALE: "spent", Op.CAPTURE: "spent", Op.HO
 class Answers:
     """Judges each answer by what can be known of the journal at the time."""
 
-    def __init__(self, events: Sequence[Event], journal: Journal, clock_error_ms: int, report: Report) -> None:
+    def __init__(
+        self, events: Sequence[Event], journal: Journal, stores: Stores, clock_error_ms: int, report: Report
+    ) -> None:
         self._events = events
         self._journal = journal
-        self._timeline = Timeline(journal, events)
+        self._relayed = Relayed(events, journal, stores, report)
+        self._timeline = Timeline(journal, events, self._relayed.own)
         self._asked = asked_at(events)
         self._moments: dict[int, Moments] = {}
         self._account_of = _accounts_by_card(events, journal, report)
@@ -37,12 +41,13 @@ class Answers:
             copies[event.request_id].append(event)
             if event.event == ANSWERED:
                 self._check_answer(event, self._asked[index])
+        self._relayed.check()
         for request_id, history in copies.items():
             self._check_history(request_id, history)
 
     def _check_history(self, request_id: bytes, history: list[Event]) -> None:
         answers = [event for event in history if event.event == ANSWERED]
-        fresh = [event for event in answers if event.approved and not event.replayed]
+        fresh = [e for e in answers if e.approved and not e.replayed and not self._relayed.own(e)]
         entry = self._journal.by_id.get(request_id)
         if not history[0].question:
             if len(fresh) > 1:
@@ -53,8 +58,11 @@ class Answers:
             # What was reversed does not stand, so a decline is no lie about it.
             reversed_ = any(e["op"] == Op.REVERSE for e in self._journal.targeting.get(request_id, ()))
             effect = entry is not None and entry["op"] != Op.TOMBSTONE and not reversed_
-            told = effect and any(event.body == entry["answer"] for event in answers)
-            if effect and not told and last is not None and last.event == ANSWERED:
+            told = effect and (any(e.body == entry["answer"] for e in answers) or self._relayed.told(request_id))
+            # A relay without headquarters declines one copy, and says nothing of those before it.
+            copies = sum(event.event == SENT for event in history)
+            silent = last is not None and heard_by_relay(last) and copies > 1
+            if effect and not told and not silent and last is not None and last.event == ANSWERED:
                 self._report("flipped", f"{_name(last)} has an effect, but its last answer denies it")
         self._check_reuse(history)
         self._check_end(history)
@@ -74,6 +82,8 @@ class Answers:
             self._report("stuck", f"{_name(history[-1])} has no final answer after {len(history)} events")
 
     def _check_answer(self, event: Event, asked_ms: int) -> None:
+        if self._relayed.own(event) or heard_by_relay(event):
+            return
         entry = self._journal.by_id.get(event.request_id)
         if event.approved and not event.question:
             self._check_approval(event, entry)
@@ -111,6 +121,9 @@ class Answers:
             self._report("flipped", f"{_name(event)} was journaled before this copy was sent, yet not told as a replay")
 
     def _check_status(self, event: Event, asked_ms: int) -> None:
+        if event.target is not None and self._relayed.told(event.target):
+            # The relay knows what headquarters does not know yet.
+            return
         target = self._journal.by_id.get(event.target) if event.target is not None else None
         if target is None or event.target is None:
             if event.status != 0:

@@ -9,6 +9,7 @@ from tests.judge.account_rows import Entry, check_rows
 from tests.judge.answers import Answers
 from tests.judge.events import Event
 from tests.judge.families import check_families, open_holds
+from tests.judge.relayed import Stores
 from tests.judge.timeline import Journal
 from tests.judge.verdict import Verdict
 
@@ -21,12 +22,14 @@ def judge(
     now_ms: int,
     grace_ms: int = 60_000,
     clock_error_ms: int = 1_000,
+    stores: Stores | None = None,
 ) -> Verdict:
     """Return every breach that can be seen.
 
     `events`: in the order of `at_ms`. `entries`: the rows of table `entry` ordered by (account_id, seq); `accounts`:
     the rows of table `account`. `now_ms`: the server's clock when the journal was read; what was due `grace_ms`
     earlier must be done. `clock_error_ms`: how far the server's clock may be from the registers', either way.
+    `stores`: which registers stand behind relays, whose backlogs are drained.
     """
     verdict = Verdict()
     rows = list(entries)
@@ -43,7 +46,7 @@ def judge(
         check_rows(head, history, verdict.report)
         check_families(history, verdict.report)
         _check_due(head, history, now_ms - grace_ms, verdict)
-    Answers(events, journal, clock_error_ms, verdict.report).check()
+    Answers(events, journal, stores or Stores(), clock_error_ms, verdict.report).check()
     return verdict
 
 

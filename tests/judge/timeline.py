@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from ledger.operations import Operation as Op
 from tests.judge.account_rows import Entry
@@ -34,7 +34,8 @@ class Journal:
 class Timeline:
     """Bounds of what was journaled at a moment of the registers' clock, as seq of an account."""
 
-    def __init__(self, journal: Journal, events: Sequence[Event]) -> None:
+    def __init__(self, journal: Journal, events: Sequence[Event], own: Callable[[Event], bool]) -> None:
+        """`own`: whether an answer was a relay's, which says nothing of the journal."""
         self._journal = journal
         self._first_sent: dict[bytes, int] = {}
         self._proofs: dict[int, list[tuple[int, int]]] = defaultdict(list)
@@ -42,7 +43,7 @@ class Timeline:
         for event in events:
             if event.event == SENT:
                 self._first_sent.setdefault(event.request_id, event.at_ms)
-            elif event.event == ANSWERED and not event.question:
+            elif event.event == ANSWERED and not event.question and not own(event):
                 entry = journal.by_id.get(event.request_id)
                 if entry is not None and (event.approved or event.body == entry["answer"]):
                     insort(self._proofs[entry["account_id"]], (event.at_ms, entry["seq"]))

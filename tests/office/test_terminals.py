@@ -47,7 +47,7 @@ async def test_a_terminal_is_added_to_a_store_and_signs_on(rig: OfficeRig) -> No
         assert (await client.get(f"/v1/terminals/{made['terminal_id']}")).json() == {
             "terminal_id": made["terminal_id"], "code": "till-2", "store_id": 1, "store": "Mill Street",
             "network_id": 1, "network": "Harvest Market", "partner_id": 1, "permitted": ["balance"],
-            "state": "active", "works": True, "revoked_ms": None,
+            "state": "active", "works": True, "revoked_ms": None, "relay": False,
         }  # fmt: skip
         assert (await client.get("/v1/terminals/operations")).json() == {"operations": ALL}
 

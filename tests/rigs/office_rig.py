@@ -33,6 +33,7 @@ from server.registers.answers import AnswerRenderer
 from tests.rigs.ledger_rig import LIMITS, PERSONAL_KEY, SEAL_KEY, HotStore
 
 TOKEN_KEY = b"t" * 32
+RELAY_MASTER = b"r" * 32
 EVERYTHING = frozenset(Permission) - {Permission.OWN_ACCOUNT}
 CONSOLE_URL = "https://office.test"
 REGISTERS_AT = "tills.office.test:7411"
@@ -100,7 +101,7 @@ class OfficeRig:
         self.office = Office(
             self.registry,
             OperatorDesk(self.ledger, self.clock, patience_s=30.0),
-            Keys(TOKEN_KEY, PERSONAL_KEY),
+            Keys(TOKEN_KEY, PERSONAL_KEY, RELAY_MASTER),
             self.limits,
             self.clock,
             self.installation,

@@ -16,9 +16,14 @@ from loadtests.bench.machine import Machine
 from loadtests.bench.page import BEGIN, END, write_page
 from loadtests.bench.picture import draw
 from loadtests.bench.report import Report, figure_text, show
-from loadtests.bench.stages import QUICK, Bench, Done, Run, Wrong
+from loadtests.bench.stages import QUICK, Bench, Done, Run, Skipped, Wrong
 from loadtests.installation import Installation
 
+STAGES_DONE = [
+    Done("pgbench", 3.5),
+    Done("tls", 1.0, "Wrong: 3 redeems are missing"),
+    Done("mqtt", 0.1, skipped="there is no Mosquitto here"),
+]
 PAGE = Path(__file__).parents[2] / "docs" / "performance.md"
 
 
@@ -31,7 +36,7 @@ def report_of(**values: float) -> Report:
             figures.add(curve, Point(at, 100.0 * at / number, 1.0 * number, 2.0 * number, None))
     machine = Machine("Some CPU", 2, 23.5, "Linux 6", "ext4", "2026-01-02T03:04:05+00:00", "0123456789ab", "3.11.7",
                       "18.6", "8.1.8", 0.25, 1.5)  # fmt: skip
-    return Report("quick", machine, figures, [Done("pgbench", 3.5), Done("tls", 1.0, "Wrong: 3 redeems are missing")])
+    return Report("quick", machine, figures, STAGES_DONE)
 
 
 def test_the_json_has_every_figure_goal_curve_and_the_machine_and_can_be_read_again(tmp_path: Path) -> None:
@@ -50,7 +55,7 @@ def test_the_json_has_every_figure_goal_curve_and_the_machine_and_can_be_read_ag
     }  # fmt: skip
     assert told["goals"][1]["verdict"] == "not measured"
     assert (told["mode"], told["machine"]["cores"], told["machine"]["load_after"]) == ("quick", 2, 1.5)
-    assert told["stages"][1] == {"name": "tls", "seconds": 1.0, "error": "Wrong: 3 redeems are missing"}
+    assert told["stages"][1] == {"name": "tls", "seconds": 1.0, "error": "Wrong: 3 redeems are missing", "skipped": ""}
     assert Report.read(path) == report
 
 
@@ -71,6 +76,7 @@ def test_the_terminal_names_what_was_missed_and_what_failed() -> None:
     assert "missed, 58% below the bound" in text
     assert "goals missed: redeem_256_to_pgbench_best\n" in text
     assert "stage tls failed: Wrong: 3 redeems are missing" in text
+    assert "stage mqtt skipped: there is no Mosquitto here" in text
 
 
 def test_the_page_is_rewritten_between_its_markers_only_and_the_same_every_time(tmp_path: Path) -> None:
@@ -89,6 +95,7 @@ def test_the_page_is_rewritten_between_its_markers_only_and_the_same_every_time(
     assert "| >= 3 | 1.25 | **missed**, 58% below the bound |" in once
     assert "2026-01-02 03:04 UTC, git `0123456789ab`: 2 cores (Some CPU)" in once
     assert "stage `tls` failed: Wrong: 3 redeems are missing." in once
+    assert "stage `mqtt` was skipped: there is no Mosquitto here." in once
     assert (tmp_path / "bench.png").read_bytes() == b"one picture"
 
     write_page(report_of(pgbench_best_per_s=8_001.0), page, picture)
@@ -135,7 +142,7 @@ class NotedInstallation(Installation):
     def __init__(self) -> None:
         self.told: list[str] = []
 
-    def populate(self, accounts: int, terminals: int, *, lots: int = 6, journal_rows: int = 0) -> None:
+    def populate(self, accounts: int, terminals: int, **_more: int) -> None:
         self.told.append(f"populate {accounts}")
 
     def start_server(self, *, tls: bool = False, **settings: str) -> None:
@@ -158,6 +165,15 @@ def test_a_stage_that_fails_names_itself_and_the_others_go_on(tmp_path: Path) ->
     machine = report_of().machine
     assert Report("quick", machine, run.bench.figures, run.done).failed
     assert not Report("quick", machine, run.bench.figures, run.done[1:]).failed
+
+
+def test_a_stage_that_this_machine_cannot_measure_is_no_failure(tmp_path: Path) -> None:
+    said: list[str] = []
+    run = Run(Bench(NotedInstallation(), QUICK, tmp_path, said.append))
+    run.run([Stage("first", Skipped("there is no Mosquitto here"))])
+    assert [(done.error, done.skipped) for done in run.done] == [("", "there is no Mosquitto here")]
+    assert "stage first skipped: there is no Mosquitto here" in said
+    assert not Report("quick", report_of().machine, run.bench.figures, run.done).failed
 
 
 def test_the_server_is_started_anew_for_other_settings_only(tmp_path: Path) -> None:

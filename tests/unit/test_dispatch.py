@@ -33,7 +33,7 @@ from protocol.requests import (
 )
 from server.observation.metrics import Metrics
 from server.registers.answers import AnswerRenderer
-from server.registers.dispatch import Dispatcher, DispatchLimits, Moment
+from server.registers.dispatch import Dispatcher, DispatchLimits, Moment, Relayed
 from server.registers.pending import Pending
 from server.registers.terminal_room import TerminalRoom
 
@@ -119,17 +119,17 @@ class Desk:
         assert terminal_id == 11
         return self.spent
 
-    def take(self, request: Request, now_ms: int = NOON, **changes: Any) -> Submission:
+    def take(self, request: Request, now_ms: int = NOON, relayed: Relayed | None = None, **changes: Any) -> Submission:
         """Dispatch and return what reached the ledger."""
-        self.send(request, now_ms, **changes)
+        self.send(request, now_ms, relayed, **changes)
         assert not self.register.answers
         assert not self.register.errors
         return self.ledger.submitted[-1]
 
-    def send(self, request: Request, now_ms: int = NOON, **changes: Any) -> Pending:
+    def send(self, request: Request, now_ms: int = NOON, relayed: Relayed | None = None, **changes: Any) -> Pending:
         known = terminal(**changes)
         pending = Pending(self.register, 1, int(request.op), self.monotonic, self.metrics, self.room, SystemClock())
-        self.dispatcher.dispatch(request, FINGERPRINT, known, pending, Moment(now_ms, self.monotonic))
+        self.dispatcher.dispatch(request, FINGERPRINT, known, pending, Moment(now_ms, self.monotonic), relayed)
         return pending
 
 
@@ -263,6 +263,31 @@ def test_an_advice_counts_by_the_time_of_the_sale_however_late_it_comes() -> Non
     assert (submission.terms[0], submission.sale_ms, submission.time_ok) == (500, sold, True)
     assert (submission.active_day, submission.expiry_day) == (19_996, 20_005)
     assert desk.take(earn(0, offline=True)).time_ok
+
+
+def test_what_a_relay_answered_counts_by_the_time_of_its_answer_also_a_sale() -> None:
+    desk = Desk(*CHANGING)
+    sold = NEW_RULES_AT - 1
+    for request in (earn(0, offline=False), SaleRequest(ID, 0, CARD, RECEIPT)):
+        submission = desk.take(request, NEW_RULES_AT + 40 * DAY_MS, Relayed(sale_ms=sold))
+        assert submission.terms == CHANGING[0].terms
+        assert (submission.sale_ms, submission.active_day) == (sold, 20_001)
+
+
+def test_a_relay_whose_clock_is_ahead_sold_now(desk: Desk) -> None:
+    submission = desk.take(earn(NOON, offline=True), NOON, Relayed(sale_ms=NOON + 90 * DAY_MS))
+    assert (submission.sale_ms, submission.time_ok) == (NOON, True)
+
+
+def test_a_hold_that_a_relay_may_make_lasts_as_it_shall_and_obeys_every_other_rule() -> None:
+    desk = Desk(Rules(0, hold_default_ms=1_000, hold_max_ms=2_000, redeem_max=700))
+    submission = desk.take(ONE_OF_EACH[2], NOON, Relayed(hold_ms=90_000))
+    assert submission.hold_ms == 90_000
+    assert submission.terms == Rules(0, hold_default_ms=1_000, hold_max_ms=90_000, redeem_max=700).terms
+    assert (
+        desk.take(ONE_OF_EACH[2], NOON).terms
+        == Rules(0, hold_default_ms=1_000, hold_max_ms=2_000, redeem_max=700).terms
+    )
 
 
 def test_an_advice_from_the_future_is_told_apart_without_harm() -> None:

@@ -16,8 +16,21 @@ CREATE TABLE relay (
     offline_since_ms bigint
 );
 
+-- A roster is as new as the programme: what a relay may reserve, a new key of it and a new register of its store change the version.
+CREATE TRIGGER relay_changed AFTER INSERT OR DELETE OR UPDATE OF generation, allowance_points, allowance_ms ON relay
+    FOR EACH STATEMENT EXECUTE FUNCTION programme_changed();
+CREATE FUNCTION roster_grew() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF EXISTS (SELECT FROM added JOIN terminal t USING (store_id) JOIN relay r ON r.terminal_id = t.terminal_id) THEN
+        UPDATE programme SET version = version + 1;
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER terminal_added AFTER INSERT ON terminal REFERENCING NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION roster_grew();
+
 -- What a relay had approved while it was alone, and headquarters then declined: somebody must look at it.
--- `request` is the register's request without its card, for people; `masked` is how a card may be shown.
+-- `op`, `points`, `amount`, `currency` and `reference` are the register's; REVERSE and RELEASE name in `reference` what they are about, in hex.
+-- `outcome` is the decline; below 100 it is the code of an ERROR (SPEC.md, error codes). `masked` is how the card may be shown.
 CREATE TABLE office.conflict (
     conflict_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     request_id bytea NOT NULL UNIQUE CHECK (length(request_id) = 16),
@@ -39,3 +52,4 @@ CREATE TABLE office.conflict (
     CHECK ((settled_by IS NULL) = (settled_ms IS NULL))
 );
 CREATE INDEX conflict_open ON office.conflict (conflict_id) WHERE settled_ms IS NULL;
+CREATE INDEX conflict_account ON office.conflict (account_id);

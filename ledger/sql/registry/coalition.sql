@@ -1,4 +1,5 @@
 -- Who takes part: partners, their networks, those networks' stores. A list is sorted by id and begins after one; null filters nothing.
+-- Relays are terminals of their stores, but nobody counts them among the registers.
 
 -- name: add_partner
 -- $1 name. Returns its id.
@@ -18,7 +19,7 @@ SELECT p.partner_id, p.name, p.active,
     (SELECT count(*) FROM network n WHERE n.partner_id = p.partner_id) AS networks,
     (SELECT count(*) FROM store s JOIN network n USING (network_id) WHERE n.partner_id = p.partner_id) AS stores,
     (SELECT count(*) FROM terminal t JOIN store s USING (store_id) JOIN network n USING (network_id)
-     WHERE n.partner_id = p.partner_id AND t.revoked_ms IS NULL) AS terminals
+     WHERE n.partner_id = p.partner_id AND t.revoked_ms IS NULL AND NOT EXISTS (SELECT FROM relay r WHERE r.terminal_id = t.terminal_id)) AS terminals
 FROM partner p
 WHERE p.partner_id > $1 AND ($3::text IS NULL OR strpos(lower(p.name), lower($3)) > 0) AND ($4::integer IS NULL OR p.partner_id = $4)
 ORDER BY p.partner_id LIMIT $2
@@ -27,7 +28,8 @@ ORDER BY p.partner_id LIMIT $2
 -- $1 after this id, $2 at most so many, $3 part of the name, $4 only this partner's, $5 only this network. It works if its partner does, too.
 SELECT n.network_id, n.partner_id, p.name AS partner, n.name, n.currency, n.active, n.active AND p.active AS works,
     (SELECT count(*) FROM store s WHERE s.network_id = n.network_id) AS stores,
-    (SELECT count(*) FROM terminal t JOIN store s USING (store_id) WHERE s.network_id = n.network_id AND t.revoked_ms IS NULL) AS terminals
+    (SELECT count(*) FROM terminal t JOIN store s USING (store_id)
+     WHERE s.network_id = n.network_id AND t.revoked_ms IS NULL AND NOT EXISTS (SELECT FROM relay r WHERE r.terminal_id = t.terminal_id)) AS terminals
 FROM network n JOIN partner p USING (partner_id)
 WHERE n.network_id > $1 AND ($3::text IS NULL OR strpos(lower(n.name), lower($3)) > 0) AND ($4::integer IS NULL OR n.partner_id = $4)
     AND ($5::integer IS NULL OR n.network_id = $5)
@@ -36,7 +38,8 @@ ORDER BY n.network_id LIMIT $2
 -- name: stores
 -- $1 after this id, $2 at most so many, $3 part of the name, $4 only this partner's, $5 only this network's, $6 only this store.
 SELECT s.store_id, s.network_id, n.name AS network, n.partner_id, s.name, s.active, s.active AND n.active AND p.active AS works,
-    (SELECT count(*) FROM terminal t WHERE t.store_id = s.store_id AND t.revoked_ms IS NULL) AS terminals
+    (SELECT count(*) FROM terminal t
+     WHERE t.store_id = s.store_id AND t.revoked_ms IS NULL AND NOT EXISTS (SELECT FROM relay r WHERE r.terminal_id = t.terminal_id)) AS terminals
 FROM store s JOIN network n USING (network_id) JOIN partner p USING (partner_id)
 WHERE s.store_id > $1 AND ($3::text IS NULL OR strpos(lower(s.name), lower($3)) > 0) AND ($4::integer IS NULL OR n.partner_id = $4)
     AND ($5::integer IS NULL OR s.network_id = $5) AND ($6::integer IS NULL OR s.store_id = $6)

@@ -8,6 +8,12 @@ SELECT network_id, partner_id, name, currency, active FROM network ORDER BY netw
 SELECT store_id, network_id, name, active FROM store ORDER BY store_id
 -- name: terminals
 SELECT terminal_id, code, store_id, array_to_string(permitted, ' ') AS permitted, active, revoked_ms FROM terminal ORDER BY terminal_id
+-- name: relays
+SELECT terminal_id, generation, allowance_points, allowance_ms, software, heard_ms, queued, oldest_ms, offline_since_ms FROM relay ORDER BY terminal_id
+-- name: conflicts
+SELECT conflict_id, encode(request_id, 'hex') AS request_id, relay_id, terminal_id, account_id, op, outcome, masked, points, amount, currency, reference,
+    sale_ms, at_ms, settled_by, settled_ms, note
+FROM office.conflict ORDER BY conflict_id
 -- name: rules
 SELECT to_jsonb(r)::text AS rules FROM rules r ORDER BY network_id, valid_from_ms
 -- name: rules_versions

@@ -7,16 +7,18 @@ RETURNING terminal_id
 
 -- name: find
 -- $1 after this id, $2 at most so many, $3 only this partner's, $4 only this network's, $5 only this store's, $6 only this one,
--- $7 part of the code, $8 state: active, suspended or revoked. Null filters nothing. A terminal works if everything above it is active, too.
+-- $7 part of the code, $8 state: active, suspended or revoked, $9 true: relays, false: all others. Null filters nothing. A terminal works if everything above it is active, too.
 SELECT * FROM (
     SELECT t.terminal_id, t.code, t.store_id, s.name AS store, s.network_id, n.name AS network, n.partner_id, t.permitted, t.revoked_ms,
         CASE WHEN t.revoked_ms IS NOT NULL THEN 'revoked' WHEN t.active THEN 'active' ELSE 'suspended' END AS state,
-        t.active AND s.active AND n.active AND p.active AS works
+        t.active AND s.active AND n.active AND p.active AS works, r.terminal_id IS NOT NULL AS relay
     FROM terminal t JOIN store s USING (store_id) JOIN network n USING (network_id) JOIN partner p USING (partner_id)
+        LEFT JOIN relay r USING (terminal_id)
 ) found
 WHERE terminal_id > $1 AND ($3::integer IS NULL OR partner_id = $3) AND ($4::integer IS NULL OR network_id = $4)
     AND ($5::integer IS NULL OR store_id = $5) AND ($6::integer IS NULL OR terminal_id = $6)
     AND ($7::text IS NULL OR strpos(lower(code), lower($7)) > 0) AND ($8::text IS NULL OR state = $8)
+    AND ($9::boolean IS NULL OR relay = $9)
 ORDER BY terminal_id LIMIT $2
 
 -- name: lock

@@ -1,0 +1,77 @@
+"""What goes out to relays: all that one turn of the loop has for a session is one publication.
+
+While the broker has as many as it may without acknowledging them, the rest gathers in the sessions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from server.bridge.session import Session
+from server.bridge.tally import Tally
+from server.mqtt import Broker, NotPublished
+
+
+class Outbox:
+    """Publishes for sessions, each in its turn."""
+
+    def __init__(
+        self, broker: Broker, tally: Tally, steady_ms: Callable[[], int], *, qos: int, expiry_s: float
+    ) -> None:
+        """Take the way out, and the clock that relays are told; nobody waits for an answer longer than `expiry_s`."""
+        self._broker = broker
+        self._tally = tally
+        self._steady_ms = steady_ms
+        self._qos = qos
+        self._expiry_s = expiry_s
+        self._waiting: dict[Session, None] = {}
+        self._scheduled = False
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing waits to be published."""
+        return not self._waiting
+
+    def flush_soon(self, session: Session) -> None:
+        """Publish what a session has to say, after everything that happens in this turn of the loop."""
+        self._waiting[session] = None
+        self.resume()
+
+    def resume(self) -> None:
+        """Publish what waits, if there is room for it."""
+        if not self._scheduled and self._waiting:
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self._flush)
+
+    def send(self, topic: str, payload: bytes, correlation: bytes | None = None) -> bool:
+        """Publish something at once; return False if that cannot be now."""
+        try:
+            published = self._broker.publish(
+                topic, payload, qos=self._qos, correlation=correlation, expiry_s=self._expiry_s
+            )
+        except NotPublished:
+            return False
+        self._tally.publications_out += 1
+        published.add_done_callback(self._settled)
+        return True
+
+    def _flush(self) -> None:
+        self._scheduled = False
+        while self._waiting and self._broker.has_room:
+            session = next(iter(self._waiting))
+            del self._waiting[session]
+            if session.ended or not session.has_something_to_say:
+                continue
+            payload = session.ends.close(session.next_items(), self._steady_ms(), session.version)
+            if not self.send(session.response_topic, payload, session.correlation):
+                # The relay asks again.
+                self._tally.publications_lost += 1
+            if session.has_something_to_say:
+                # Behind the others, which have waited longer.
+                self._waiting[session] = None
+
+    def _settled(self, published: asyncio.Future[bool]) -> None:
+        if published.cancelled() or published.exception() is not None:
+            self._tally.publications_lost += 1
+        self.resume()
