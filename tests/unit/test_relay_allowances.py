@@ -123,9 +123,7 @@ async def test_an_allowance_is_worth_nothing_outside_its_time(shop: Premises, cl
 async def test_a_clock_set_back_across_a_restart_is_seen(shop: Premises) -> None:
     await lent(shop)
     shop.headquarters.now_ms = NOW_MS + 3_600_000
-    await shop.ask(redeem(1))
     shop.allowances._look.set()
-    await until(lambda: state(shop) is AllowanceState.GRANTED)
     await until(lambda: shop.store.kept(allowances._SEEN) == shop.headquarters.now_ms.to_bytes(8))
     shop.line.up = False
     await shop.reopen()
@@ -141,6 +139,18 @@ async def test_on_line_the_allowance_is_let_go_first_so_that_all_points_can_be_s
     assert (await shop.ask(redeem(800))).outcome == Outcome.APPROVED
     assert ops(shop)[before : before + 2] == [Message.RELEASE, Message.REDEEM]
     await until(lambda: state(shop) is None)
+
+
+async def test_an_allowance_let_go_twice_does_not_take_the_next_one_with_it(shop: Premises) -> None:
+    await lent(shop)
+    release = await shop.allowances.release_before(shop.card())
+    assert release is not None
+    reply = await shop.line.ask(release.item, 1.0)
+    await shop.allowances.released(release, reply)
+    await lent(shop)
+    await shop.allowances.released(release, reply)
+    assert state(shop) is AllowanceState.GRANTED
+    assert len(await shop.store.allowances()) == 1
 
 
 async def test_after_a_spending_on_line_what_is_left_is_set_aside_anew(shop: Premises) -> None:
