@@ -1,6 +1,6 @@
 """Play one load profile against an installation of its own: engines, a population and a server, all gone afterwards.
 
-    python -m loadtests.play saturday_noon [--accounts 20000] [--terminals 1100] [--web] [options of locust]
+    python -m loadtests.play saturday_noon [--accounts N] [--terminals N] [--relays N] [--web] [options of locust]
 
 To put load on an installation that is there already, run locust itself; loadtests/README.md says how.
 """
@@ -57,13 +57,13 @@ def environment(installation: Installation, admin_token: str = "") -> dict[str, 
     }
 
 
-def play(profile: str, folder: Path, accounts: int, terminals: int, options: Sequence[str]) -> int:
+def play(profile: str, folder: Path, accounts: int, terminals: int, relays: int, options: Sequence[str]) -> int:
     """Start everything, run locust with further options to its end, stop everything; return locust's exit code."""
     with Installation(folder) as installation:
         _say("starting the engines ...")
         installation.start_engines()
-        _say(f"making {accounts} accounts and {terminals} terminals ...")
-        installation.populate(accounts, terminals)
+        _say(f"making {accounts} accounts, {terminals} terminals and {relays} relays ...")
+        installation.populate(accounts, terminals, relays=relays)
         installation.start_server()
         found_by = environment(installation, installation.add_token("load test", PERMISSIONS))
         _say(f"playing {profile} ...")
@@ -90,12 +90,13 @@ def main() -> None:
     parser.add_argument("profile", choices=names())
     parser.add_argument("--accounts", type=int, default=20_000)
     parser.add_argument("--terminals", type=int, default=1_100)
+    parser.add_argument("--relays", type=int, default=50)
     parser.add_argument("--web", action="store_true", help="the web UI on loopback instead of a run and a report")
     ours, locusts = parser.parse_known_args()
     shown = ("--web-host", "127.0.0.1") if ours.web else ("--headless", "--html", str(REPORT))
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="tillwire-locust-", ignore_cleanup_errors=True) as folder:
-        sys.exit(play(ours.profile, Path(folder), ours.accounts, ours.terminals, [*shown, *locusts]))
+        sys.exit(play(ours.profile, Path(folder), ours.accounts, ours.terminals, ours.relays, [*shown, *locusts]))
 
 
 if __name__ == "__main__":

@@ -16,9 +16,12 @@ from ledger.registry.statements import statements
 
 #: Operations that stand for one receipt each; a redemption's receipt comes again with what it earns.
 RECEIPTS = (int(Operation.EARN), int(Operation.SALE))
-
-
+#: Marks of the roll-up: the first ms of the journal that is not in the flow, the first minute that is not closed.
+FLOW = "flow"
+CLOSED = "flow closed"
 _ROLL_UP_S = 30
+#: The newest of the journal is in no statistics yet: taken for one row, it would be sorted where groups fit in memory.
+_NEVER_SORT = "SET LOCAL enable_sort = off"
 
 
 class TallyRow(NamedTuple):
@@ -65,21 +68,39 @@ async def mark(transaction: Transaction, what: str) -> int | None:
     return found
 
 
+async def take_mark(transaction: Transaction, what: str, first: int) -> int:
+    """Like `mark`, with `first` before the first time; others who take it wait until this transaction ends."""
+    return int(await transaction.fetchval(_sql("take_mark"), what, first))
+
+
 async def set_mark(transaction: Transaction, what: str, until: int) -> None:
-    """Remember how far a gathering is."""
+    """Remember how far a gathering is; the mark must have been taken."""
     await transaction.execute(_sql("set_mark"), what, until)
 
 
-async def first_minute(transaction: Transaction) -> int | None:
-    """Return the minute of one of the first entries of the journal; None while it is empty."""
-    found: int | None = await transaction.fetchval(_sql("first_minute"))
+async def first_entry_ms(transaction: Transaction, from_ms: int) -> int | None:
+    """Return when the first entry of the journal was decided, of those decided then or later; None without any."""
+    found: int | None = await transaction.fetchval(_sql("first_entry_ms"), from_ms)
     return found
 
 
-async def roll_up(transaction: Transaction, from_minute: int, to_minute: int) -> None:
-    """Compute the flow of these minutes from the journal, again if it is there; `to_minute` does not belong to them."""
-    await transaction.execute(_sql("roll_up"), from_minute, to_minute, RECEIPTS, timeout=_ROLL_UP_S)
-    await transaction.execute(_sql("roll_up_networks"), from_minute, to_minute)
+async def add_slice(transaction: Transaction, from_ms: int, to_ms: int) -> None:
+    """Add to the flow what the journal has of this time; `to_ms` does not belong to it."""
+    await transaction.execute(_NEVER_SORT)
+    await transaction.execute(_sql("add_slice"), from_ms, to_ms, RECEIPTS, timeout=_ROLL_UP_S)
+
+
+async def differing_minutes(transaction: Transaction, from_minute: int, to_minute: int) -> list[int]:
+    """Return the minutes of which the flow has not all entries; `to_minute` does not belong to those looked at."""
+    await transaction.execute(_NEVER_SORT)
+    rows = await transaction.fetch(_sql("differing_minutes"), from_minute, to_minute, timeout=_ROLL_UP_S)
+    return [row["minute"] for row in rows]
+
+
+async def compute_minute(transaction: Transaction, minute: int) -> None:
+    """Compute the flow of a minute anew from the journal."""
+    await transaction.execute(_sql("delete_minute"), minute)
+    await add_slice(transaction, minute * 60_000, (minute + 1) * 60_000)
 
 
 async def add_sample(transaction: Transaction, at_ms: int, figures: Mapping[str, float]) -> None:

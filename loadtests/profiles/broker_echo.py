@@ -1,6 +1,6 @@
 """The MQTT broker alone: request frames to a subscriber that echoes them, the floor under every relay.
 
-Nothing of Tillwire is measured here; there is no MQTT bridge yet.
+Nothing of Tillwire is measured here: it is the floor under the profile `stores`.
 """
 
 from locust import between

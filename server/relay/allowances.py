@@ -12,7 +12,7 @@ import contextlib
 from collections.abc import Callable, Coroutine
 from functools import partial
 from hashlib import blake2b
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from protocol.codes import ErrorCode
 from protocol.fields import DecodeError
@@ -44,6 +44,14 @@ _HOPELESS: Final = frozenset({int(ErrorCode.MALFORMED), int(ErrorCode.UNSUPPORTE
 _log = get_log("allowances")
 
 Work = Callable[[], Coroutine[Any, Any, None]]
+
+
+class Release(NamedTuple):
+    """A RELEASE that may leave: that it does is on the disk."""
+
+    card: bytes
+    hold_id: bytes
+    item: RequestItem
 
 
 class Allowances:
@@ -108,7 +116,7 @@ class Allowances:
             self._wanted[card] = token
             self._look.set()
 
-    async def release_before(self, card: bytes) -> RequestItem | None:
+    async def release_before(self, card: bytes) -> Release | None:
         """Return the RELEASE that must go to headquarters before something else is asked of this card's points.
 
         None if nothing is set aside, or what is set aside cannot be let go now. Then call `released` with the reply.
@@ -121,16 +129,15 @@ class Allowances:
         if allowance is None or allowance.state not in (AllowanceState.GRANTED, AllowanceState.RELEASING):
             return None
         try:
-            await self._put(allowance._replace(state=AllowanceState.RELEASING))
+            there = await self._change(allowance._replace(state=AllowanceState.RELEASING))
         except (StoreFailed, StoreFull):
             return None
-        return self._release(allowance)
+        return self._release(allowance) if there else None
 
-    async def released(self, card: bytes, reply: ReplyItem) -> None:
+    async def released(self, release: Release, reply: ReplyItem) -> None:
         """Take the answer to what `release_before` gave: any decision means that nothing is set aside any more."""
-        allowance = self._of.get(card)
-        if allowance is not None and _decided(reply) is not None:
-            await self._drop(allowance)
+        if self._is_there(release.card, release.hold_id) and _decided(reply) is not None:
+            await self._drop(self._of[release.card])
 
     # What the backlog tells.
 
@@ -172,6 +179,8 @@ class Allowances:
                 self._start(card, partial(self._hold, allowance))
             elif allowance.state is AllowanceState.RELEASING or (over and allowance.state is AllowanceState.GRANTED):
                 self._start(card, partial(self._let_go, allowance))
+        if not roster.allowance_points:
+            self._wanted.clear()
         for card, token in list(self._wanted.items()):
             if self._start(card, partial(self._ask, card, token, now_ms, roster)):
                 del self._wanted[card]
@@ -196,7 +205,8 @@ class Allowances:
         asked = Allowance(
             card, hold_id, int(kind), value, AllowanceState.ASKED, roster.allowance_points, now_ms, until_ms
         )
-        await self._put(asked)
+        await self._store.add_allowance(asked)
+        self._of[card] = asked
         await self._hold(asked)
 
     async def _hold(self, asked: Allowance) -> None:
@@ -216,33 +226,47 @@ class Allowances:
         if isinstance(decided, AnswerMessage) and decided.answer.approved:
             granted = asked._replace(state=AllowanceState.GRANTED, points=decided.answer.points)
             # It may have been answered long after it was asked for.
-            await self._put(granted._replace(until_ms=min(asked.until_ms, decided.answer.hold_until_ms)))
+            await self._change(granted._replace(until_ms=min(asked.until_ms, decided.answer.hold_until_ms)))
         else:
             await self._drop(asked)
 
     async def _let_go(self, allowance: Allowance) -> None:
-        await self._put(allowance._replace(state=AllowanceState.RELEASING))
-        await self.released(allowance.card, await self._line.ask(self._release(allowance), _TIMEOUT_S))
+        if await self._change(allowance._replace(state=AllowanceState.RELEASING)):
+            release = self._release(allowance)
+            await self.released(release, await self._line.ask(release.item, _TIMEOUT_S))
 
-    def _release(self, allowance: Allowance) -> RequestItem:
+    def _release(self, allowance: Allowance) -> Release:
         # The id follows from the hold's, so that a RELEASE sent again is the same request.
         release_id = blake2b(allowance.hold_id, digest_size=_ID_BYTES, person=b"release").digest()
         card = Card(allowance.kind, allowance.value)
-        return self._item(ReleaseRequest(release_id, _TTL_MS, card, allowance.hold_id))
+        item = self._item(ReleaseRequest(release_id, _TTL_MS, card, allowance.hold_id))
+        return Release(allowance.card, allowance.hold_id, item)
 
     def _item(self, request: Request) -> RequestItem:
         return RequestItem(self._code, encode(request)[_LENGTH_BYTES:])
 
-    async def _put(self, allowance: Allowance) -> None:
-        """Write it, then believe it. What may no more be spent is not believed in from the first moment."""
+    async def _change(self, allowance: Allowance) -> bool:
+        """Write it, then believe it; False if it is gone. What may no more be spent is not believed in from now on."""
         if allowance.state is AllowanceState.RELEASING:
+            self._believe(allowance)
+        there = await self._store.change_allowance(allowance)
+        if there:
+            self._believe(allowance)
+        return there
+
+    def _believe(self, allowance: Allowance) -> None:
+        if self._is_there(allowance.card, allowance.hold_id):
             self._of[allowance.card] = allowance
-        await self._store.put_allowance(allowance)
-        self._of[allowance.card] = allowance
+
+    def _is_there(self, card: bytes, hold_id: bytes) -> bool:
+        # Two may be about the same one, and the card have another one by now.
+        known = self._of.get(card)
+        return known is not None and known.hold_id == hold_id
 
     async def _drop(self, allowance: Allowance) -> None:
         await self._store.drop_allowance(allowance.hold_id)
-        self._of.pop(allowance.card, None)
+        if self._is_there(allowance.card, allowance.hold_id):
+            del self._of[allowance.card]
 
     async def _keep_time(self) -> None:
         """Note how late it is at headquarters, so that a clock set back across a restart is seen."""

@@ -16,7 +16,7 @@ from protocol.requests import Request, fingerprint
 from server.observation.logs import get_log
 from server.registers.dispatch import Moment
 from server.registers.pending import Sender
-from server.relay.allowances import Allowances
+from server.relay.allowances import Allowances, Release
 from server.relay.asking import Line, LineDown, NoReply
 from server.relay.balances import Balances
 from server.relay.offline import Alone, Approved, Refused, Told, decide, declined, is_advice, stored_message
@@ -222,10 +222,10 @@ class Desk:
         release = None
         spends = int(request.op) in _SPENDING and (request.op != Message.SALE or request.points)
         if spends and self._allowances.of(asked.card) is not None:
-            item = await self._allowances.release_before(asked.card)
-            if item is not None:
+            first = await self._allowances.release_before(asked.card)
+            if first is not None:
                 # Tasks begin in the order of their making, so the RELEASE is first in the publication.
-                release = loop.create_task(self._let_go(asked.card, item), name="relay release")
+                release = loop.create_task(self._let_go(first), name="relay release")
                 self._tasks.add(release)
                 release.add_done_callback(self._tasks.discard)
         timeout_ms = min(request.ttl_ms or self._limits.answer_timeout_ms, self._limits.answer_timeout_ms)
@@ -261,9 +261,10 @@ class Desk:
         else:
             asked.refuse(message.code, message.text, message.retry_after_ms)
 
-    async def _let_go(self, card: bytes, item: RequestItem) -> None:
+    async def _let_go(self, release: Release) -> None:
         try:
-            await self._allowances.released(card, await self._line.ask(item, self._limits.answer_timeout_ms / 1_000))
+            reply = await self._line.ask(release.item, self._limits.answer_timeout_ms / 1_000)
+            await self._allowances.released(release, reply)
         except (LineDown, NoReply, StoreFailed, StoreFull):
             # It stays to be released, and is not believed in.
             return

@@ -152,9 +152,13 @@ class Store:
         """Return the last known balance of a card."""
         return await self._thread.read(partial(work.find_balance, card=card))
 
-    async def put_allowance(self, allowance: Allowance) -> None:
-        """Write the state of a card's allowance."""
-        await self._thread.write(partial(work.put_allowance, allowance=allowance))
+    async def add_allowance(self, allowance: Allowance) -> None:
+        """Write a new allowance; its card must have no other one."""
+        await self._thread.write(partial(work.add_allowance, allowance=allowance))
+
+    async def change_allowance(self, allowance: Allowance) -> bool:
+        """Write the state, points and times of an allowance; False if it is not there any more."""
+        return await self._thread.write(partial(work.change_allowance, allowance=allowance))
 
     async def drop_allowance(self, hold_id: bytes) -> None:
         """Erase an allowance with its card."""

@@ -188,7 +188,7 @@ class StoreThread:
             for job in jobs:
                 connection.execute("SAVEPOINT job")
                 _run(job, connection)
-                if isinstance(job.error, sqlite3.Error):
+                if isinstance(job.error, sqlite3.Error) and not isinstance(job.error, sqlite3.IntegrityError):
                     raise job.error
                 if job.error is not None:
                     connection.execute("ROLLBACK TO job")

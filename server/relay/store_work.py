@@ -174,9 +174,14 @@ def find_balance(connection: sqlite3.Connection, card: bytes) -> KnownBalance | 
     return None if row is None else KnownBalance(Balance(*row[:-1]), row[-1])
 
 
-def put_allowance(connection: sqlite3.Connection, allowance: Allowance) -> None:
-    """Write an allowance."""
-    connection.execute(statements()["allowance_put"], (allowance.hold_id, allowance.card, *allowance[2:]))
+def add_allowance(connection: sqlite3.Connection, allowance: Allowance) -> None:
+    """Write a new allowance; its card has no other one."""
+    connection.execute(statements()["allowance_add"], (allowance.hold_id, allowance.card, *allowance[2:]))
+
+
+def change_allowance(connection: sqlite3.Connection, allowance: Allowance) -> bool:
+    """Write the state, points and times of an allowance; return whether it is there."""
+    return connection.execute(statements()["allowance_change"], (*allowance[4:], allowance.hold_id)).rowcount > 0
 
 
 def drop_allowance(connection: sqlite3.Connection, hold_id: bytes) -> None:

@@ -174,6 +174,8 @@ class Site:
             master = self.secrets.relay_master
             credential = await add_relay(to, master, store, RELAY, allowance_points=ALLOWANCE_POINTS)
         self.shop.open(credential)
+        # Nobody signs on at a relay that has never heard who its registers are.
+        await self.shop.until_drained(_READY_TIMEOUT_S)
         return made
 
     async def enrol(self, active: Sequence[str], issued: Sequence[str]) -> list[int]:

@@ -33,6 +33,7 @@ SMALL = {
     "opening_minute": (30, 8),
     "quiet_day": (20, 5),
     "saturday_noon": (45, 7),
+    "stores": (8, 6),
 }
 OPERATIONS = {
     "BALANCE", "CAPTURE", "CONNECT", "EARN", "HOLD", "REDEEM", "REFUND", "RELEASE", "REVERSE", "SALE", "STATUS",
@@ -118,7 +119,8 @@ def start(site: Installation, profile: str, first_terminal: int, *options: str, 
 def site(engines_folder: Path) -> Iterator[Installation]:
     with Installation(engines_folder / "locust") as site:
         site.start_engines()
-        site.populate(accounts=500, terminals=TERMINALS_EACH * len(SMALL), lots=2)
+        terminals = TERMINALS_EACH * len(SMALL)
+        site.populate(accounts=500, terminals=terminals, lots=2, relays=SMALL["stores"][0])
         site.start_server()
         yield site
 
@@ -238,6 +240,17 @@ def test_the_broker_alone_is_called_so(runs: dict[str, Run]) -> None:
     assert run.names("mqtt") == {"CONNECT", "broker echo"}
     assert run.names("tillwire") == set()
     assert run.counts["mqtt", "broker echo"][0] >= run.registers
+
+
+def test_stores_ask_over_the_broker_with_their_relays_credentials(runs: dict[str, Run]) -> None:
+    run = runs["stores"]
+    declined = {"REDEEM declined INSUFFICIENT", "SALE declined INSUFFICIENT"}
+    asked = {"BALANCE", "SALE", "REDEEM", "EARN advice"}
+    assert {"CONNECT", "SESSION", *asked} <= run.names("mqtt") <= {"CONNECT", "SESSION", *asked, *declined}
+    assert run.names("tillwire") == set()
+    assert run.counts["mqtt", "SESSION"] == (run.registers, 0)
+    assert run.failures == {}, run.log
+    assert run.process.returncode == 0
 
 
 def test_full_speed_does_one_thing(runs: dict[str, Run]) -> None:

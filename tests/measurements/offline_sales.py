@@ -17,6 +17,8 @@ _ALL_BP = 10_000
 _AMOUNT_STEP = _ALL_BP // EARN_RATE_BP
 _AMOUNT_STEPS_MAX = 600
 _KINDS, _WEIGHTS = (Op.EARN, Op.SALE, Op.REVERSE), (80, 15, 5)
+#: Registers that know that they are alone say so, with their own time.
+_TIMED = 0.5
 _STORE_BYTES, _NUMBER_BYTES = 4, 4
 
 
@@ -42,7 +44,10 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One request, when the register made it, and what must become of it."""
+    """One request, when the register made it, and what must become of it.
+
+    `timed` says that the register told that time itself; else it is the relay's, who takes many at once here.
+    """
 
     request: Request
     op: Op
@@ -50,6 +55,7 @@ class Operation:
     sale_ms: int
     earned: int = 0
     target: bytes | None = None
+    timed: bool = False
 
 
 def sales(plan: Plan, store: int) -> Iterator[Operation]:
@@ -73,5 +79,6 @@ def sales(plan: Plan, store: int) -> Iterator[Operation]:
         if op is Op.SALE:
             yield Operation(SaleRequest(request_id, 0, numbered_card(card), receipt), op, card, sale_ms, earned)
         else:
-            earn = EarnRequest(request_id, 0, numbered_card(card), receipt, None, sale_ms)
-            yield Operation(earn, Op.EARN, card, sale_ms, earned)
+            timed = dice.random() < _TIMED
+            earn = EarnRequest(request_id, 0, numbered_card(card), receipt, None, sale_ms, offline=timed)
+            yield Operation(earn, Op.EARN, card, sale_ms, earned, timed=timed)

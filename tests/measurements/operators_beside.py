@@ -2,7 +2,9 @@
 
     python -m tests.measurements.operators_beside [--registers 64] [--operators 20] [--seconds 10] [--rounds 3]
 
-The three cases take turns, so that what else happens on the machine does not fall on one of them. What the registers
+There is also a case without: registers while even the admin process stands still, for what it costs by itself.
+
+The cases take turns, so that what else happens on the machine does not fall on one of them. What the registers
 heard is looked up in the journal. Prints a table of the medians of the rounds, and one JSON object as its last line.
 """
 
@@ -11,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -31,16 +34,19 @@ from loadtests.generator.load import Load
 from loadtests.generator.process import run
 from loadtests.generator.target import Target
 from loadtests.installation import CHECKOUT, Installation
+from loadtests.processor_time import descendants
 
-CASES = ("alone", "beside", "tireless")
+CASES = ("without", "alone", "beside", "tireless")
 _LOCUSTFILE = "tests/measurements/operators_locustfile.py"
+_ADMIN = b"server.workers.admin_process"
 _WARM_UP_S = 2.0
 #: Locust, and every operator with a connection.
 _OPERATORS_BEGIN_S = 5.0
 _LOCUST_END_S = 60
 _ACCOUNTS = 20_000
-#: All operators are one actor here, and what is asked is not whether its limit works.
-_NO_LIMIT = {"requests_per_minute_max": "1000000"}
+#: All operators are one actor here, and what is asked is not whether its limit works. A process that stands still is
+#: not to be started anew.
+_SETTINGS = {"requests_per_minute_max": "1000000", "worker_kill_after_ms": "3600000"}
 
 
 @dataclass(frozen=True)
@@ -56,7 +62,7 @@ class Plan:
 
 def measured(site: Installation, token: str, plan: Plan, case: str, folder: Path) -> dict[str, Any]:
     """Run one case and return its figures. Raises Trouble or Mismatch when they would be of nothing."""
-    with _operators(site, token, plan, case, folder) as reported:
+    with _admin_process(site, running=case != "without"), _operators(site, token, plan, case, folder) as reported:
         load = Load(plan.registers, plan.seconds, warm_up_s=_WARM_UP_S)
         outcome = run(Target(site.population), load, observe=site.processors)
     confirm(site.postgres_url, outcome)
@@ -75,7 +81,27 @@ def measured(site: Installation, token: str, plan: Plan, case: str, folder: Path
         "operators_per_s": round(sum(row["num_requests"] for row in rows) / elapsed_s, 1) if rows else 0.0,
         "operators_failed": sum(row["num_failures"] for row in rows),
         "server_cores": round(outcome.observed["server"] / outcome.seconds, 2),
+        "postgresql_us": round(1e6 * outcome.observed["postgresql"] / (outcome.approved_per_s * outcome.seconds), 1),
     }
+
+
+@contextmanager
+def _admin_process(site: Installation, *, running: bool) -> Iterator[None]:
+    """Let the admin process stand still unless it is to be running. Raises ValueError when there is none."""
+    pids = [] if running else [pid for pid in descendants(site.server_pid) if _ADMIN in _command_line(pid)]
+    if not running and not pids:
+        raise ValueError("there is no admin process that could stand still")
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
+
+def _command_line(pid: int) -> bytes:
+    return Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
 @contextmanager
@@ -83,7 +109,7 @@ def _operators(site: Installation, token: str, plan: Plan, case: str, folder: Pa
     """Have operators at work; yield the file in which their figures are afterwards."""
     output = folder / f"operators-{time.monotonic_ns()}"
     reported = output.with_suffix(".json")
-    if case == "alone":
+    if case in ("without", "alone"):
         yield reported
         return
     seconds = plan.begin_s + _WARM_UP_S + plan.seconds + 1
@@ -107,7 +133,7 @@ def _operators(site: Installation, token: str, plan: Plan, case: str, folder: Pa
 
 def compare(folder: Path, plan: Plan, rounds: int) -> list[dict[str, Any]]:
     """Return the figures of every case of every round."""
-    with Installation(folder, settings=_NO_LIMIT) as site:
+    with Installation(folder, settings=_SETTINGS) as site:
         site.start_engines()
         site.populate(plan.accounts, max(plan.registers, plan.operators))
         site.start_server()

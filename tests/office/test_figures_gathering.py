@@ -7,11 +7,10 @@ from typing import Any
 import asyncpg
 import pytest
 
-from admin_api.figures.gathering import CLOSED_AFTER_MINUTES, STEP_MINUTES, Gathering
+from admin_api.figures.gathering import Gathering
 from ledger.journal.postgres import Postgres
 from ledger.journal.writer import JournalDown
 from ledger.operations import Operation, Outcome
-from ledger.registry import figures
 from server.observation.metrics import Metrics
 from server.observation.tallies import Tallies
 from tests.rigs.office_rig import OfficeRig
@@ -44,12 +43,6 @@ async def tallied(rig: OfficeRig) -> dict[tuple[int, ...], int]:
     async with database(rig) as db:
         rows = await db.fetch("SELECT minute, store_id, op, outcome, count FROM office.tally")
     return {tuple(row)[:4]: row["count"] for row in rows}
-
-
-async def flow(rig: OfficeRig) -> list[tuple[int, ...]]:
-    async with database(rig) as db:
-        rows = await db.fetch("SELECT minute, op, entries, points, earned FROM office.flow ORDER BY 1, 2")
-    return [tuple(row) for row in rows]
 
 
 async def adjust(rig: OfficeRig, points: int) -> None:
@@ -125,63 +118,6 @@ async def test_counts_wait_for_a_postgres_that_is_away_and_are_bounded(
     assert (sum(tallies._counts.values()) + len(tallies._sent), tallies.dropped_rows) == (3, 2)
 
 
-async def test_the_flow_is_the_journal_however_often_it_is_computed(rig: OfficeRig) -> None:
-    clock = Clock(rig.clock.now_ms())
-    work = gathering(rig, clock)
-    await adjust(rig, 1_000)
-    await work.roll_up()
-    await work.roll_up()
-    await adjust(rig, -300)
-    await work.roll_up()
-    rows = await flow(rig)
-    assert sum(row[2] for row in rows) == 2
-    assert sum(row[3] for row in rows) == 700
-    assert {row[1] for row in rows} == {Operation.ADJUST}
-
-
-async def test_an_entry_that_is_committed_late_is_in_the_flow_until_its_minute_is_closed(rig: OfficeRig) -> None:
-    clock = Clock(rig.clock.now_ms())
-    work = gathering(rig, clock)
-    await work.roll_up()
-    clock.ms += (CLOSED_AFTER_MINUTES - 1) * MINUTE_MS
-    await work.roll_up()
-    await adjust(rig, 1_000)
-    await work.roll_up()
-    assert sum(row[2] for row in await flow(rig)) == 1
-
-
-async def test_the_roll_up_catches_up_in_steps_after_a_pause(rig: OfficeRig) -> None:
-    await adjust(rig, 1_000)
-    clock = Clock(rig.clock.now_ms() + 3 * STEP_MINUTES * MINUTE_MS)
-    await gathering(rig, clock).roll_up()
-    assert sum(row[2] for row in await flow(rig)) == 1
-    async with database(rig) as db:
-        mark = await db.fetchval("SELECT until FROM office.gathered WHERE what = 'flow'")
-    assert mark == clock.ms // MINUTE_MS - CLOSED_AFTER_MINUTES
-
-
-async def test_a_step_that_takes_too_long_is_tried_smaller_and_the_end_is_reached(
-    rig: OfficeRig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    await adjust(rig, 1_000)
-    work = gathering(rig, Clock(rig.clock.now_ms() + 20 * MINUTE_MS))
-    roll_up = figures.roll_up
-
-    async def slow(transaction: Any, begin: int, end: int) -> None:
-        if end - begin > 2:
-            raise JournalDown("too long")
-        await roll_up(transaction, begin, end)
-
-    monkeypatch.setattr(figures, "roll_up", slow)
-    for _ in range(30):
-        try:
-            await work.roll_up()
-            break
-        except JournalDown:
-            continue
-    assert sum(row[2] for row in await flow(rig)) == 1
-
-
 async def test_a_network_has_the_sum_of_its_stores(rig: OfficeRig) -> None:
     async with database(rig) as db:
         await db.execute("INSERT INTO store (network_id, name) VALUES (1, 'Second')")
@@ -200,7 +136,7 @@ async def test_thinning_keeps_every_sum_and_may_be_done_again(rig: OfficeRig) ->
         await db.execute(
             "INSERT INTO office.flow SELECT $1 + i, 1, 1, 17, 1, 1, 5, 4, 3, 2 FROM generate_series(0, 119) AS i", hour
         )
-        await db.execute("INSERT INTO office.gathered VALUES ('flow', $1)", hour + 60)
+        await db.execute("INSERT INTO office.gathered VALUES ('flow closed', $1)", hour + 60)
         await db.execute(
             "INSERT INTO office.sample SELECT i * 60000, $1::jsonb FROM generate_series(1, 10) AS i",
             '{"answers_per_s": 4.0, "p99_ms": 7.5}',

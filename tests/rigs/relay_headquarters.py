@@ -171,8 +171,9 @@ class ModelLine:
             raise LineDown
         if fate < 0.2:
             raise NoReply
-        if fate < 0.3:
-            # A slow broker: it arrives after nobody waits for it any more, if its time to live is not over.
+        if fate < 0.3 and not item.terminal.startswith("relay"):
+            # A slow broker: it arrives after nobody waits for it any more. Of what the relay asks for itself no other
+            # copy is sent before the deadline of the first is over.
             self.late.append(item)
             raise NoReply
         if fate < 0.4:

@@ -56,7 +56,7 @@ async def test_only_the_owner_may_read_the_store(store: Store, tmp_path: Path) -
 async def test_everything_is_there_after_a_restart(store: Store, tmp_path: Path) -> None:
     kept, undone = advice(), advice(target=b"t" * 16)
     await store.take_many([kept, undone])
-    await store.put_allowance(granted())
+    await store.add_allowance(granted())
     await store.note_balances({b"c" * 16: KnownBalance(Balance(1, 2, 3, 4, 5, 6), 7)})
     await store.keep("roster", b"r")
     hashed = store.hash("ean13:1")
@@ -99,7 +99,7 @@ async def test_work_that_fails_takes_back_only_itself(store: Store) -> None:
 
 
 async def test_an_allowance_is_spent_with_its_redemption_and_only_once(store: Store, tmp_path: Path) -> None:
-    await store.put_allowance(granted())
+    await store.add_allowance(granted())
     await store.take(advice(hold_id=b"h" * 16))
     with pytest.raises(StoreFull):
         await store.take(advice(hold_id=b"h" * 16))
@@ -113,7 +113,7 @@ async def test_an_allowance_is_spent_with_its_redemption_and_only_once(store: St
 async def test_a_finished_redemption_settles_its_allowance(
     store: Store, release: bool, left: list[AllowanceState]
 ) -> None:
-    await store.put_allowance(granted())
+    await store.add_allowance(granted())
     spent = advice(hold_id=b"h" * 16)
     await store.take(spent)
     await store.finish(Finish(spent.request_id, 5, release=release))
@@ -230,7 +230,7 @@ async def test_card_data_leaves_the_disk_after_headquarters_answered(store: Stor
     folder, shown = tmp_path / "relay", CARD.value.encode()
     requests = [advice() for _ in range(300)]
     await store.take_many(requests)
-    await store.put_allowance(granted())
+    await store.add_allowance(granted())
     assert shown in bytes_on_disk(folder)
     await store.drop_allowance(granted().hold_id)
     for one in requests:
@@ -381,3 +381,20 @@ async def test_the_fate_of_each_answer_is_written_down(store: Store, tmp_path: P
         fates = dict(connection.execute("SELECT request_id, fate FROM answer").fetchall())
     connection.close()
     assert fates == {done.request_id: Fate.DONE, bad.request_id: Fate.CONFLICT, waits.request_id: Fate.QUEUED}
+
+
+async def test_an_allowance_that_is_gone_does_not_come_back(store: Store) -> None:
+    await store.add_allowance(granted())
+    assert await store.change_allowance(granted()._replace(state=AllowanceState.RELEASING))
+    await store.drop_allowance(granted().hold_id)
+    assert not await store.change_allowance(granted())
+    assert await store.allowances() == []
+
+
+async def test_a_card_has_one_allowance_and_a_mistake_there_harms_nobody_else(store: Store) -> None:
+    await store.add_allowance(granted())
+    second = asyncio.ensure_future(store.add_allowance(granted()._replace(hold_id=b"i" * 16)))
+    assert (await store.take(advice())).fresh
+    with pytest.raises(sqlite3.IntegrityError):
+        await second
+    assert store.failing is None

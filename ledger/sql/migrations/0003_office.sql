@@ -4,8 +4,9 @@
 -- First what reads the whole journal: meanwhile nothing is committed, but all can be read, which what follows forbids.
 -- What one account gave up comes in at one other account only, whoever asks and wherever it is decided.
 CREATE UNIQUE INDEX entry_merge_in ON entry (target) WHERE op = 48;
--- Rows come in the order of time, so that a few bytes for every hundred pages tell where a minute lies.
-CREATE INDEX entry_at ON entry USING brin (at_ms) WITH (autosummarize = on);
+-- What was decided since the last look, for figures. Rows come in the order of time, so all go to the index's last page. It is no BRIN index: what
+-- no vacuum has summarised yet, which are minutes at the least, that would have to be read each time.
+CREATE INDEX entry_at ON entry (at_ms);
 -- From which accounts a card was taken (UNLINK): its requests of that time are still theirs.
 CREATE INDEX entry_unlink ON entry (cards) WHERE op = 51;
 

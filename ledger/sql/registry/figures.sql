@@ -26,39 +26,58 @@ ON CONFLICT (minute, store_id, op, outcome) DO UPDATE SET count = t.count + excl
 -- $1 what is gathered.
 SELECT until FROM office.gathered WHERE what = $1
 
+-- name: take_mark
+-- $1 what is gathered, $2 how far it is if nobody knows. The row is locked until the transaction ends.
+INSERT INTO office.gathered AS g (what, until) VALUES ($1, $2) ON CONFLICT (what) DO UPDATE SET until = g.until RETURNING until
+
 -- name: set_mark
--- $1 what is gathered, $2 how far. It never goes back.
-INSERT INTO office.gathered AS g (what, until) VALUES ($1, $2) ON CONFLICT (what) DO UPDATE SET until = greatest(g.until, excluded.until)
+-- $1 what is gathered, $2 how far.
+UPDATE office.gathered SET until = $2 WHERE what = $1
 
--- name: first_minute
--- The journal's pages are filled in the order of time, so one of the first rows is as old as any.
-SELECT min(at_ms) / 60000 FROM (SELECT at_ms FROM entry LIMIT 1000) AS first
+-- name: first_entry_ms
+-- $1 from when on, in ms.
+SELECT min(at_ms) FROM entry WHERE at_ms >= $1
 
--- name: roll_up
--- $1 first minute, $2 first minute after, $3 operations that stand for a receipt. Rows of the journal never go, so what is there is only overwritten.
+-- name: add_slice
+-- $1 first ms, $2 first ms after, $3 operations that stand for a receipt.
+WITH of_terminals AS MATERIALIZED (
+    SELECT at_ms / 60000 AS minute, terminal_id, network_id, op, count(*) AS entries, sum(amount) AS amount, sum(points) AS points,
+        sum(spent) AS spent, sum(earned) AS earned
+    FROM entry WHERE at_ms >= $1 AND at_ms < $2
+    GROUP BY 1, 2, 3, 4
+), added AS MATERIALIZED (
+    SELECT minute, coalesce(t.store_id, 0) AS store_id, network_id, op, sum(entries) AS entries,
+        coalesce(sum(entries) FILTER (WHERE op = ANY ($3::smallint[])), 0) AS receipts,
+        coalesce(sum(amount) FILTER (WHERE op = ANY ($3::smallint[])), 0) AS amount,
+        sum(points) AS points, sum(spent) AS spent, sum(earned) AS earned
+    FROM of_terminals LEFT JOIN terminal AS t USING (terminal_id)
+    GROUP BY 1, 2, 3, 4
+), of_networks AS (
+    INSERT INTO office.network_flow AS f (minute, network_id, op, entries, receipts, amount, points, spent, earned)
+    SELECT minute, network_id, op, sum(entries), sum(receipts), sum(amount), sum(points), sum(spent), sum(earned)
+    FROM added GROUP BY 1, 2, 3
+    ON CONFLICT (minute, network_id, op) DO UPDATE SET
+        entries = f.entries + excluded.entries, receipts = f.receipts + excluded.receipts, amount = f.amount + excluded.amount,
+        points = f.points + excluded.points, spent = f.spent + excluded.spent, earned = f.earned + excluded.earned
+)
 INSERT INTO office.flow AS f (minute, store_id, network_id, op, entries, receipts, amount, points, spent, earned)
-SELECT e.at_ms / 60000, coalesce(t.store_id, 0), e.network_id, e.op, count(*),
-    count(*) FILTER (WHERE e.op = ANY ($3::smallint[])),
-    coalesce(sum(e.amount) FILTER (WHERE e.op = ANY ($3::smallint[])), 0),
-    sum(e.points), sum(e.spent), sum(e.earned)
-FROM entry AS e LEFT JOIN terminal AS t USING (terminal_id)
-WHERE e.at_ms >= $1::bigint * 60000 AND e.at_ms < $2::bigint * 60000
-GROUP BY 1, 2, 3, 4
+SELECT minute, store_id, network_id, op, entries, receipts, amount, points, spent, earned FROM added
 ON CONFLICT (minute, store_id, network_id, op) DO UPDATE SET
-    entries = excluded.entries, receipts = excluded.receipts, amount = excluded.amount,
-    points = excluded.points, spent = excluded.spent, earned = excluded.earned
-WHERE f.entries <> excluded.entries
+    entries = f.entries + excluded.entries, receipts = f.receipts + excluded.receipts, amount = f.amount + excluded.amount,
+    points = f.points + excluded.points, spent = f.spent + excluded.spent, earned = f.earned + excluded.earned
 
--- name: roll_up_networks
--- $1 first minute, $2 first minute after. Follows `roll_up` in the same transaction.
-INSERT INTO office.network_flow AS f (minute, network_id, op, entries, receipts, amount, points, spent, earned)
-SELECT minute, network_id, op, sum(entries), sum(receipts), sum(amount), sum(points), sum(spent), sum(earned)
-FROM office.flow WHERE minute >= $1 AND minute < $2
-GROUP BY 1, 2, 3
-ON CONFLICT (minute, network_id, op) DO UPDATE SET
-    entries = excluded.entries, receipts = excluded.receipts, amount = excluded.amount,
-    points = excluded.points, spent = excluded.spent, earned = excluded.earned
-WHERE f.entries <> excluded.entries
+-- name: differing_minutes
+-- $1 first minute, $2 first minute after. Rows of the journal neither change nor go, and no slice has what another has: so the flow can only lack
+-- entries, and has the same ones if it has as many.
+SELECT minute
+FROM (SELECT at_ms / 60000 AS minute, count(*) AS entries FROM entry
+    WHERE at_ms >= $1::bigint * 60000 AND at_ms < $2::bigint * 60000 GROUP BY 1) AS journal
+FULL JOIN (SELECT minute, sum(entries) AS entries FROM office.network_flow WHERE minute >= $1 AND minute < $2 GROUP BY 1) AS flow USING (minute)
+WHERE journal.entries IS DISTINCT FROM flow.entries
+
+-- name: delete_minute
+-- $1 minute.
+WITH of_networks AS (DELETE FROM office.network_flow WHERE minute = $1) DELETE FROM office.flow WHERE minute = $1
 
 -- name: add_sample
 -- $1 now, $2 figures as JSON.

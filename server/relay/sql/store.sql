@@ -51,9 +51,11 @@ SELECT available, held, pending, owed, expiring_points, expiring_on, at_ms FROM 
 -- name: balance_trim
 DELETE FROM balance WHERE card IN (SELECT card FROM balance ORDER BY at_ms LIMIT max(0, (SELECT count(*) FROM balance) - ?))
 
--- name: allowance_put
+-- name: allowance_add
 INSERT INTO allowance (hold_id, card, kind, value, state, points, from_ms, until_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (hold_id) DO UPDATE SET state = excluded.state, points = excluded.points, from_ms = excluded.from_ms, until_ms = excluded.until_ms
+
+-- name: allowance_change
+UPDATE allowance SET state = ?, points = ?, from_ms = ?, until_ms = ? WHERE hold_id = ?
 
 -- name: allowance_turn
 UPDATE allowance SET state = ? WHERE hold_id = ? AND state = ?
