@@ -138,11 +138,15 @@ class Front:
     async def _watch_clock(self) -> None:
         while True:
             await asyncio.sleep(_CLOCK_LOOKED_AT_S)
-            wrong_ms = self._clock.now_ms() - self._reception.clock.now_ms()
-            if abs(wrong_ms) > _CLOCK_WRONG_MS:
-                # Small errors are made up for without anybody noticing (`server.registers.clock`).
-                _log.warning("registers were told a wrong time and shall connect again", wrong_ms=wrong_ms)
-                self._reception.set_clock()
+            self.check_clock()
+
+    def check_clock(self) -> None:
+        """See whether registers are told the right time; if not, they must connect again."""
+        wrong_ms = self._clock.now_ms() - self._reception.clock.now_ms()
+        if abs(wrong_ms) > _CLOCK_WRONG_MS:
+            # Small errors are made up for without anybody noticing (`server.registers.clock`).
+            _log.warning("the time was wrong; registers shall connect again", wrong_ms=wrong_ms)
+            self._reception.set_clock()
 
     async def drain(self, timeout_ms: int) -> None:
         """Accept nobody more, let what is in flight be answered, tell registers to reconnect; then return."""

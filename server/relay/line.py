@@ -262,8 +262,10 @@ class HeadquartersLine:
 
     async def _watch(self) -> None:
         while True:
+            # Not wait_for, which until Python 3.12 may swallow a cancellation.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stir.wait(), _LOOK_S)
+                async with asyncio.timeout(_LOOK_S):
+                    await self._stir.wait()
             self._stir.clear()
             self._look(self._clock.monotonic_s())
 

@@ -114,7 +114,8 @@ class Greeting:
         if published is not None:
             published.add_done_callback(lambda done: self._published(done, hello.relay_nonce))
             with contextlib.suppress(TimeoutError):
-                welcomed = await asyncio.wait_for(self._answered, wait_s)
+                async with asyncio.timeout(wait_s):
+                    welcomed = await self._answered
         self._answered = None
         if not welcomed:
             await asyncio.sleep(max(0.0, pause_s - (loop.time() - started)))

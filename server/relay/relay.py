@@ -138,7 +138,7 @@ class Relay:
                 f"tillwire-{self._credential.code}-{self._random_bytes(4).hex()}",
                 subscriptions=(self.line.answer_topic,),
                 on_message=self.line.received,
-                on_change=self.line.connection_changed,
+                on_change=self._connection_changed,
                 random=self._random,
                 qos=self._settings.mqtt_qos,
                 tls_ca_file=self._settings.mqtt_ca_file,
@@ -154,7 +154,8 @@ class Relay:
         timeout_ms = self._settings.drain_timeout_ms
         await self.front.drain(timeout_ms)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self.desk.drain(), timeout_ms / 1_000)
+            async with asyncio.timeout(timeout_ms / 1_000):
+                await self.desk.drain()
         for task in self._tasks.values():
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
@@ -185,6 +186,10 @@ class Relay:
             if not task.cancelled():
                 task.result()
 
+    def _connection_changed(self, connected: bool) -> None:
+        if not self._stopped:
+            self.line.connection_changed(connected)
+
     # What the line asks and tells.
 
     def _report(self) -> Report:
@@ -203,6 +208,8 @@ class Relay:
         self._keep(ROSTER, write_down(0, roster.version, [roster]))
 
     def _line_up(self) -> None:
+        # Now headquarters' time is known, perhaps for the first time.
+        self.front.check_clock()
         self.backlog.wake()
 
     # What is remembered.

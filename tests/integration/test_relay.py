@@ -1,9 +1,8 @@
 """A register behind a relay, a real broker, the bridge and the ledger: what it hears on line, off line, and after."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -17,7 +16,6 @@ from protocol.requests import (
     BlockRequest,
     CaptureRequest,
     Card,
-    EarnRequest,
     HoldRequest,
     Receipt,
     RedeemRequest,
@@ -31,66 +29,23 @@ from protocol.requests import (
 )
 from protocol.session import Farewell, Welcome
 from server.engines.broker import EmbeddedBroker
-from tests.rigs.shop_rig import CARDS, Counter, Headquarters, Shop, card, credentials_of, new_id, until
+from tests.rigs.shop_rig import (
+    CARDS,
+    RECEIPT,
+    Counter,
+    Headquarters,
+    Shop,
+    card,
+    credentials_of,
+    earn,
+    error,
+    new_id,
+    outcome,
+    redeem,
+    until,
+)
 
-RECEIPT = Receipt(10_000, "EUR", "0042-4")
 DAY_S = 86_400
-
-
-@pytest.fixture
-def own_mosquitto(own_folder: Path) -> Any:
-    engine = EmbeddedBroker(own_folder / "mqtt", kind="mosquitto")
-    engine.start()
-    yield engine
-    engine.stop()
-
-
-@pytest.fixture
-async def headquarters(
-    postgres_url: str, valkey_url: str, own_mosquitto: EmbeddedBroker, tmp_path: Path
-) -> AsyncIterator[Headquarters]:
-    made = Headquarters(postgres_url, valkey_url, own_mosquitto.url, tmp_path / "headquarters")
-    (tmp_path / "headquarters").mkdir()
-    await made.prepare()
-    await made.start()
-    yield made
-    await made.stop()
-    await made.verify()
-
-
-@pytest.fixture
-async def shop(headquarters: Headquarters, tmp_path: Path) -> AsyncIterator[Shop]:
-    made = Shop(headquarters, tmp_path / "relay")
-    await made.start()
-    await made.until_up()
-    yield made
-    await made.stop()
-
-
-@pytest.fixture
-async def counter() -> AsyncIterator[Counter]:
-    made = Counter()
-    yield made
-    await made.close()
-
-
-def earn(of: Card, amount: int = 10_000, request_id: bytes | None = None) -> EarnRequest:
-    now_ms = SystemClock().now_ms()
-    return EarnRequest(request_id or new_id(), 0, of, Receipt(amount, "EUR", "0042-4"), None, now_ms)
-
-
-def redeem(of: Card, points: int, request_id: bytes | None = None, **fields: Any) -> RedeemRequest:
-    return RedeemRequest(request_id or new_id(), 0, of, points, RECEIPT, **fields)
-
-
-def outcome(message: AnswerMessage | ErrorMessage) -> int:
-    assert isinstance(message, AnswerMessage), message
-    return message.answer.outcome
-
-
-def error(message: AnswerMessage | ErrorMessage) -> int:
-    assert isinstance(message, ErrorMessage), message
-    return message.code
 
 
 # On line.
@@ -298,17 +253,15 @@ async def test_a_relay_that_never_heard_from_headquarters_lets_nobody_in_and_the
     headquarters: Headquarters, counter: Counter, own_mosquitto: EmbeddedBroker, tmp_path: Path
 ) -> None:
     own_mosquitto.kill()
-    shop = Shop(headquarters, tmp_path / "relay")
-    await shop.start()
-    refused = await (await counter.connect(shop.port)).sign_on()
-    assert isinstance(refused, Farewell)
-    assert refused.reason == Goodbye.BUSY
-    assert refused.reconnect_after_ms > 0
-    own_mosquitto.start()
-    await shop.until_up()
-    till = await counter.till(shop.port)
-    assert outcome(await till.ask(earn(card(0)))) == Outcome.APPROVED
-    await shop.stop()
+    async with Shop(headquarters, tmp_path / "relay") as shop:
+        refused = await (await counter.connect(shop.port)).sign_on()
+        assert isinstance(refused, Farewell)
+        assert refused.reason == Goodbye.BUSY
+        assert refused.reconnect_after_ms > 0
+        own_mosquitto.start()
+        await shop.until_up()
+        till = await counter.till(shop.port)
+        assert outcome(await till.ask(earn(card(0)))) == Outcome.APPROVED
 
 
 async def test_headquarters_restarted_is_asked_again_for_what_it_had_not_answered(
@@ -341,8 +294,17 @@ async def test_a_reserved_allowance_is_spent_off_line_once_and_booked_afterwards
     (tmp_path / "headquarters").mkdir()
     await headquarters.prepare(allowance_points=500)
     await headquarters.start()
-    shop = Shop(headquarters, tmp_path / "relay")
-    await shop.start()
+    try:
+        async with Shop(headquarters, tmp_path / "relay") as shop:
+            await _spend_an_allowance(headquarters, shop, counter, own_mosquitto)
+    finally:
+        await headquarters.stop()
+    await headquarters.verify()
+
+
+async def _spend_an_allowance(
+    headquarters: Headquarters, shop: Shop, counter: Counter, own_mosquitto: EmbeddedBroker
+) -> None:
     await shop.until_up()
     till = await counter.till(shop.port)
     assert outcome(await till.ask(earn(card(0)))) == Outcome.APPROVED
@@ -367,9 +329,6 @@ async def test_a_reserved_allowance_is_spent_off_line_once_and_booked_afterwards
     assert isinstance(balance, AnswerMessage)
     assert balance.answer.balance is not None
     assert balance.answer.balance.available + balance.answer.balance.held == 9_700
-    await shop.stop()
-    await headquarters.stop()
-    await headquarters.verify()
 
 
 # The clock.
@@ -380,28 +339,26 @@ async def test_a_relay_whose_clock_is_a_day_off_goes_by_headquarters_time(
     headquarters: Headquarters, counter: Counter, own_mosquitto: EmbeddedBroker, tmp_path: Path, days: int
 ) -> None:
     clock = OffClock(days * DAY_S * 1_000)
-    shop = Shop(headquarters, tmp_path / "relay", clock=clock)
-    await shop.start()
-    await shop.until_up()
-    welcome = await (await counter.connect(shop.port)).sign_on()
-    assert isinstance(welcome, Welcome)
-    assert abs(welcome.server_time_ms - SystemClock().now_ms()) < 60_000
-    till = await counter.till(shop.port)
-    assert outcome(await till.ask(redeem(card(0), 5))) == Outcome.INSUFFICIENT
-    await shop.stop()
-    own_mosquitto.kill()
-    # What was learnt of headquarters' clock holds after a restart without it.
-    await shop.start()
-    till = await counter.till(shop.port)
-    sold = SaleRequest(new_id(), 0, card(0), RECEIPT)
-    assert outcome(await till.ask(sold)) == Outcome.APPROVED
-    (taken_ms,) = shop.running.store.queued.values()
-    assert abs(taken_ms - SystemClock().now_ms()) < 60_000
-    own_mosquitto.start()
-    await shop.until_drained()
-    assert shop.running.store.conflicts == 0
-    assert await headquarters.journal([sold.request_id]) == {sold.request_id: 1}
-    await shop.stop()
+    async with Shop(headquarters, tmp_path / "relay", clock=clock) as shop:
+        await shop.until_up()
+        welcome = await (await counter.connect(shop.port)).sign_on()
+        assert isinstance(welcome, Welcome)
+        assert abs(welcome.server_time_ms - SystemClock().now_ms()) < 60_000
+        till = await counter.till(shop.port)
+        assert outcome(await till.ask(redeem(card(0), 5))) == Outcome.INSUFFICIENT
+        await shop.stop()
+        own_mosquitto.kill()
+        # What was learnt of headquarters' clock holds after a restart without it.
+        await shop.start()
+        till = await counter.till(shop.port)
+        sold = SaleRequest(new_id(), 0, card(0), RECEIPT)
+        assert outcome(await till.ask(sold)) == Outcome.APPROVED
+        (taken_ms,) = shop.running.store.queued.values()
+        assert abs(taken_ms - SystemClock().now_ms()) < 60_000
+        own_mosquitto.start()
+        await shop.until_drained()
+        assert shop.running.store.conflicts == 0
+        assert await headquarters.journal([sold.request_id]) == {sold.request_id: 1}
 
 
 class OffClock(SystemClock):
@@ -418,20 +375,18 @@ async def test_registers_are_told_the_time_anew_when_it_turns_out_to_have_been_w
     headquarters: Headquarters, counter: Counter, own_mosquitto: EmbeddedBroker, tmp_path: Path
 ) -> None:
     clock = OffClock(0)
-    shop = Shop(headquarters, tmp_path / "relay", clock=clock)
-    await shop.start()
-    await shop.until_up()
-    await shop.stop()
-    own_mosquitto.kill()
-    # The battery of its clock is empty.
-    clock.ahead_ms = -365 * DAY_S * 1_000
-    await shop.start()
-    assert shop.running.line.server_now_ms() is None
-    client = await counter.client(shop.port)
-    await until(lambda: client.connected)
-    assert client.server_now_ms() < SystemClock().now_ms() - DAY_S * 1_000
-    own_mosquitto.start()
-    await shop.until_up()
-    await until(lambda: client.connected and abs(client.server_now_ms() - SystemClock().now_ms()) < 60_000)
-    assert (await client.earn(card(0), RECEIPT)).earned == 10_000
-    await shop.stop()
+    async with Shop(headquarters, tmp_path / "relay", clock=clock) as shop:
+        await shop.until_up()
+        await shop.stop()
+        own_mosquitto.kill()
+        # The battery of its clock is empty.
+        clock.ahead_ms = -365 * DAY_S * 1_000
+        await shop.start()
+        assert shop.running.line.server_now_ms() is None
+        client = await counter.client(shop.port)
+        await until(lambda: client.connected)
+        assert client.server_now_ms() < SystemClock().now_ms() - DAY_S * 1_000
+        own_mosquitto.start()
+        await shop.until_up()
+        await until(lambda: client.connected and abs(client.server_now_ms() - SystemClock().now_ms()) < 60_000)
+        assert (await client.earn(card(0), RECEIPT)).earned == 10_000

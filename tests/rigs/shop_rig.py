@@ -9,7 +9,7 @@ import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import asyncpg
 
@@ -29,7 +29,7 @@ from protocol.client import Client
 from protocol.codes import Message
 from protocol.framing import FrameReader
 from protocol.messages import AnswerMessage, ErrorMessage, decode, encode
-from protocol.requests import Card, Request
+from protocol.requests import Card, EarnRequest, Receipt, RedeemRequest, Request
 from protocol.scram import ClientExchange, SaltedKey, credentials, salted_key
 from protocol.session import Challenge, Farewell, Hello, Proof, Welcome
 from server.ledger_engines import ledger_engines
@@ -46,6 +46,7 @@ SECRET = "Zq7-vNfK3mPw9sXt2LdYhR5b"
 SALT = b"0123456789abcdef"
 SALTED: SaltedKey = salted_key(SECRET, SALT, scram.ITERATIONS_MIN)
 CARDS = 40
+RECEIPT = Receipt(10_000, "EUR", "0042-4")
 REGISTERS = 4
 RELAY = "R-1"
 OPERATIONS = [int(op) for op in Message if Message.BALANCE <= op <= Message.REPLACE]
@@ -172,6 +173,13 @@ class Shop:
             await self.relay.stop()
             self.relay = None
 
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
     async def until_up(self) -> None:
         await until(lambda: self.running.line.up and self.running.health()["roster_version"] > 0)
 
@@ -196,6 +204,25 @@ def token_of(number: int) -> bytes:
 
 def new_id() -> bytes:
     return secrets.token_bytes(16)
+
+
+def earn(of: Card, amount: int = 10_000, request_id: bytes | None = None) -> EarnRequest:
+    now_ms = SystemClock().now_ms()
+    return EarnRequest(request_id or new_id(), 0, of, Receipt(amount, "EUR", "0042-4"), None, now_ms)
+
+
+def redeem(of: Card, points: int, request_id: bytes | None = None, **fields: Any) -> RedeemRequest:
+    return RedeemRequest(request_id or new_id(), 0, of, points, RECEIPT, **fields)
+
+
+def outcome(message: AnswerMessage | ErrorMessage) -> int:
+    assert isinstance(message, AnswerMessage), message
+    return message.answer.outcome
+
+
+def error(message: AnswerMessage | ErrorMessage) -> int:
+    assert isinstance(message, ErrorMessage), message
+    return message.code
 
 
 async def until(condition: Callable[[], bool], timeout_s: float = 60) -> None:

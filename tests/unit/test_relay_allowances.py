@@ -10,7 +10,7 @@ import pytest_asyncio
 
 from protocol.codes import ErrorCode, Message, Outcome
 from protocol.messages import decode
-from protocol.relay_messages import RequestItem
+from protocol.relay_messages import RedeemRules, RequestItem
 from protocol.requests import Receipt, SaleRequest
 from server.relay import allowances
 from server.relay.asking import NoReply
@@ -78,14 +78,31 @@ async def test_one_allowance_pays_for_one_redemption_however_many_ask_at_once(sh
 
 @pytest.mark.parametrize(
     "refused",
-    [redeem(501), redeem(50, amount=49), SaleRequest(b"s" * 16, 0, CARD, Receipt(1_000, "EUR", ""), 10)],
-    ids=["more than reserved", "more than the receipt", "not a redemption"],
+    [redeem(501), SaleRequest(b"s" * 16, 0, CARD, Receipt(1_000, "EUR", ""), 10)],
+    ids=["more than reserved", "not a redemption"],
 )
 async def test_what_an_allowance_does_not_cover_is_declined(shop: Premises, refused: Any) -> None:
     await lent(shop)
     shop.line.up = False
     assert (await shop.ask(refused)).outcome == Outcome.OFFLINE
     assert (await shop.ask(redeem(50, amount=0))).outcome == Outcome.APPROVED
+
+
+@pytest.mark.parametrize(
+    ("refused", "outcome"),
+    [
+        (redeem(99), Outcome.BELOW_MINIMUM),
+        (redeem(301), Outcome.ABOVE_MAXIMUM),
+        (redeem(300, amount=599), Outcome.ABOVE_SHARE),
+        (redeem(100, amount=0), Outcome.ABOVE_SHARE),
+    ],
+)
+async def test_the_rules_of_the_network_hold_off_line(shop: Premises, refused: Any, outcome: Outcome) -> None:
+    shop.roster = LENDING._replace(rules=RedeemRules(100, 300, 5_000))
+    await lent(shop)
+    shop.line.up = False
+    assert (await shop.ask(refused)).outcome == outcome
+    assert (await shop.ask(redeem(300, amount=600))).outcome == Outcome.APPROVED
 
 
 @pytest.mark.parametrize("clock", ["over", "behind", "unknown"])
@@ -106,9 +123,7 @@ async def test_an_allowance_is_worth_nothing_outside_its_time(shop: Premises, cl
 async def test_a_clock_set_back_across_a_restart_is_seen(shop: Premises) -> None:
     await lent(shop)
     shop.headquarters.now_ms = NOW_MS + 3_600_000
-    await shop.ask(redeem(1))
     shop.allowances._look.set()
-    await until(lambda: state(shop) is AllowanceState.GRANTED)
     await until(lambda: shop.store.kept(allowances._SEEN) == shop.headquarters.now_ms.to_bytes(8))
     shop.line.up = False
     await shop.reopen()
@@ -124,6 +139,18 @@ async def test_on_line_the_allowance_is_let_go_first_so_that_all_points_can_be_s
     assert (await shop.ask(redeem(800))).outcome == Outcome.APPROVED
     assert ops(shop)[before : before + 2] == [Message.RELEASE, Message.REDEEM]
     await until(lambda: state(shop) is None)
+
+
+async def test_an_allowance_let_go_twice_does_not_take_the_next_one_with_it(shop: Premises) -> None:
+    await lent(shop)
+    release = await shop.allowances.release_before(shop.card())
+    assert release is not None
+    reply = await shop.line.ask(release.item, 1.0)
+    await shop.allowances.released(release, reply)
+    await lent(shop)
+    await shop.allowances.released(release, reply)
+    assert state(shop) is AllowanceState.GRANTED
+    assert len(await shop.store.allowances()) == 1
 
 
 async def test_after_a_spending_on_line_what_is_left_is_set_aside_anew(shop: Premises) -> None:
@@ -194,6 +221,27 @@ async def test_a_hold_whose_answer_was_lost_is_asked_for_again_under_its_id(
     await until(lambda: state(shop) is AllowanceState.GRANTED)
     assert len(shop.headquarters.held) == 1
     assert shop.headquarters.balances[TOKEN] == 300
+
+
+async def test_a_hold_in_doubt_is_let_go_when_leave_for_it_was_withdrawn(
+    shop: Premises, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(allowances, "_TTL_MS", 20)
+
+    def lost(item: RequestItem) -> None:
+        if decode(item.message).op == Message.HOLD:  # type: ignore[union-attr]
+            shop.headquarters.answer(item)
+            raise NoReply
+
+    shop.line.before = lost
+    await shop.ask(balance())
+    await until(lambda: shop.headquarters.held)
+    shop.line.before = lambda _: None
+    shop.headquarters.lends_max, shop.roster = 499, LENDING._replace(allowance_points=499)
+    shop.allowances._look.set()
+    await until(lambda: state(shop) is None)
+    assert shop.headquarters.balances[TOKEN] == 800
+    assert not shop.headquarters.held
 
 
 async def test_nothing_is_set_aside_without_leave_or_points(shop: Premises) -> None:

@@ -172,6 +172,8 @@ async def test_an_answer_that_cannot_be_written_down_holds_its_card_back_until_i
     async def fails(finished: Any) -> None:
         if len(failures) < 5:
             failures.append(len(shop.headquarters.asked))
+            shop.backlog.wake()
+            await asyncio.sleep(0.005)
             raise StoreFailed("disk full")
         await finish(finished)
 

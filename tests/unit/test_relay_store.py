@@ -398,3 +398,9 @@ async def test_a_card_has_one_allowance_and_a_mistake_there_harms_nobody_else(st
     with pytest.raises(sqlite3.IntegrityError):
         await second
     assert store.failing is None
+
+
+async def test_every_commit_is_flushed_and_deleted_rows_are_overwritten(store: Store) -> None:
+    names = ("journal_mode", "synchronous", "secure_delete")
+    found = await store._thread.read(lambda file: [file.execute(f"PRAGMA {name}").fetchone()[0] for name in names])
+    assert found == ["wal", 2, 1]
