@@ -75,6 +75,9 @@ class MortalConnection:
         return self._connection.executemany(*arguments)
 
     def close(self) -> None:
+        # A process that dies lets go of its locks; here a cursor in a traceback would keep the transaction alive.
+        if self._connection.in_transaction:
+            self._connection.rollback()
         self._connection.close()
 
 
