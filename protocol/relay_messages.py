@@ -116,11 +116,19 @@ class RosterTerminal(NamedTuple):
     server_key: bytes
 
 
+class RedeemRules(NamedTuple):
+    """What one redemption may be: least and most points (0 = no bound), share of the receipt in basis points."""
+
+    points_min: int = 0
+    points_max: int = 0
+    share_bp: int = 10_000
+
+
 class Roster(NamedTuple):
     """Who may sign on at the relay, and what it may do off line.
 
     `allowance_points` is what it may reserve for a card, 0 = nothing; for `allowance_ms` after that it may let them be
-    spent off line.
+    spent off line, within the `rules`.
     """
 
     version: int
@@ -129,6 +137,7 @@ class Roster(NamedTuple):
     allowance_points: int
     allowance_ms: int
     terminals: tuple[RosterTerminal, ...]
+    rules: RedeemRules = RedeemRules()
 
 
 UpItem = RequestItem | RosterQuery | Report
@@ -214,12 +223,12 @@ def _down(value: Any) -> DownItem | None:
             _, terminal, message = array(item, "reply", None, 3)[:3]
             return ReplyItem(_code(terminal), _binary(message, "message", PUBLICATION_BYTES_MAX))
         case ItemKind.ROSTER:
-            return _roster(array(item, "roster", None, 7)[1:7])
+            return _roster(array(item, "roster", None, 7)[1:8])
     return None
 
 
 def _roster(fields: tuple[Any, ...]) -> Roster:
-    version, name, currency, points, allowance_ms, terminals = fields
+    version, name, currency, points, allowance_ms, terminals, *rules = fields
     listed = array(terminals, "terminals", None, 0)
     if len(listed) > TERMINALS_MAX:
         raise Malformed("terminals", f"must be at most {TERMINALS_MAX}", None)
@@ -230,7 +239,14 @@ def _roster(fields: tuple[Any, ...]) -> Roster:
         uint(points, "allowance_points", None),
         uint(allowance_ms, "allowance_ms", None),
         tuple([_terminal(array(one, "terminal", None, 7)[:7]) for one in listed]),
+        _rules(rules[0]) if rules else RedeemRules(),
     )
+
+
+def _rules(value: Any) -> RedeemRules:
+    names = RedeemRules._fields
+    numbers = array(value, "rules", None, len(names))[: len(names)]
+    return RedeemRules(*[uint(number, name, None) for name, number in zip(names, numbers, strict=True)])
 
 
 def _terminal(fields: tuple[Any, ...]) -> RosterTerminal:

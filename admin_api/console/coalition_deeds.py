@@ -114,7 +114,8 @@ async def do_terminal(
         return credentials_answer(
             office, visitor, [(before.store, [done])], "rotated", place, {"key": key}, as_file=bool(as_file)
         )
-    return go(place, Flash("done", f"coalition.{verb}_done", {"name": before.code}))
+    done_key = "coalition.suspend_relay_done" if before.relay and verb == "suspend" else f"coalition.{verb}_done"
+    return go(place, Flash("done", done_key, {"name": before.code}))
 
 
 @router.get("/coalition/stores/{store_id}/rotate")

@@ -111,7 +111,11 @@ class Arrivals:
         if isinstance(item, RequestItem):
             self._intake.take(session, item, age_ms)
         elif isinstance(item, RosterQuery):
-            roster = roster_of(session, self._programme()) if item.known_version != session.version else None
+            roster = (
+                roster_of(session, self._programme(), self._clock.now_ms())
+                if item.known_version != session.version
+                else None
+            )
             if roster is not None:
                 session.put(roster)
                 self._outbox.flush_soon(session)

@@ -28,7 +28,7 @@ from server.bridge.outbox import Outbox
 from server.bridge.reports import Reports
 from server.bridge.sessions import Sessions
 from server.bridge.tally import Tally
-from server.bridge.topics import HELLOS, SHARED_HELLOS, inbox
+from server.bridge.topics import HELLOS, inbox, shared_hellos
 from server.mqtt import Broker
 from server.observation.metrics import Metrics
 from server.registers.clock import SteadyClock
@@ -83,11 +83,13 @@ class Bridge:
         self.tally = Tally()
         self._steady = SteadyClock(clock)
         self._sessions = Sessions()
-        self._hello_topics = (SHARED_HELLOS, HELLOS) if first else (SHARED_HELLOS,)
+        shared = shared_hellos(relay_master)
+        self._hello_topics = (shared, HELLOS) if first else (shared,)
         self._broker = Broker(
             url,
-            f"tillwire-{name}",
-            subscriptions=(SHARED_HELLOS, inbox(name)),
+            # Relays know the name of the inbox. Whoever knew this one could connect under it and have us thrown out.
+            f"tillwire-{random_bytes(_NAME_BYTES).hex()}",
+            subscriptions=(shared, inbox(name)),
             unshared=(HELLOS, inbox(name)) if first else (inbox(name),),
             on_message=lambda message: self._arrivals.take(message),  # noqa: PLW0108 - made below
             on_change=self._changed,

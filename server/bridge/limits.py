@@ -19,6 +19,8 @@ NONCES_REMEMBERED: Final = 20_000
 """HELLOs whose repetition is recognised."""
 ITEMS_A_TURN: Final = 32
 """Live requests that are dispatched in one turn of the loop; of the backlog half as many."""
+PUBLICATIONS_A_TURN: Final = 16
+"""Publications that are sealed and written in one turn of the loop."""
 UNCONFIRMED_S: Final = 30.0
 """How long a session may wait for its relay's first DATA."""
 SILENT_HEARTBEATS: Final = 3

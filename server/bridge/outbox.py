@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from server.bridge.limits import PUBLICATIONS_A_TURN
 from server.bridge.session import Session
 from server.bridge.tally import Tally
 from server.mqtt import Broker, NotPublished
@@ -58,7 +59,9 @@ class Outbox:
 
     def _flush(self) -> None:
         self._scheduled = False
-        while self._waiting and self._broker.has_room:
+        for _ in range(PUBLICATIONS_A_TURN):
+            if not (self._waiting and self._broker.has_room):
+                return
             session = next(iter(self._waiting))
             del self._waiting[session]
             if session.ended or not session.has_something_to_say:
@@ -70,6 +73,7 @@ class Outbox:
             if session.has_something_to_say:
                 # Behind the others, which have waited longer.
                 self._waiting[session] = None
+        self.resume()
 
     def _settled(self, published: asyncio.Future[bool]) -> None:
         if published.cancelled() or published.exception() is not None:

@@ -7,7 +7,7 @@ from typing import Final
 import structlog
 
 from ledger.programme import Programme, Terminal
-from protocol.relay_messages import Roster, RosterTerminal
+from protocol.relay_messages import RedeemRules, Roster, RosterTerminal
 from protocol.session import NETWORK_NAME_CHARACTERS_MAX
 from server.bridge.session import Session
 
@@ -17,12 +17,16 @@ TERMINALS_MAX: Final = 250
 _log = structlog.get_logger(subject="bridge")
 
 
-def roster_of(session: Session, programme: Programme) -> Roster | None:
-    """Return the roster as of the session's version; None if the relay's network has vanished."""
+def roster_of(session: Session, programme: Programme, now_ms: int) -> Roster | None:
+    """Return the roster as of the session's version, with the rules in force now (ms since 1970 UTC).
+
+    None if the relay's network has vanished.
+    """
     relay = session.relay
     network = programme.networks.get(relay.terminal.network_id)
     if network is None:
         return None
+    rules = network.rules_at(now_ms)
     # Suspended ones are named too, so that a register hears why; but never instead of one that works.
     terminals = sorted(session.terminals.values(), key=lambda terminal: not terminal.active)
     if len(terminals) > TERMINALS_MAX:
@@ -34,6 +38,7 @@ def roster_of(session: Session, programme: Programme) -> Roster | None:
         relay.allowance_points,
         relay.allowance_ms,
         tuple(_entry(terminal) for terminal in terminals[:TERMINALS_MAX]),
+        RedeemRules(rules.redeem_min, rules.redeem_max, rules.share_bp),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final, NamedTuple
 
+from protocol.relay_keys import derived
 from server.mqtt import SHARED_PREFIX
 
 _ROOT: Final = ("tillwire", "1")
@@ -15,7 +16,6 @@ _CHARACTERS_MAX: Final = 512
 _WILD: Final = re.compile(r"[+#\0]")
 
 HELLOS: Final = f"{_ANY_RELAY}/hello"
-SHARED_HELLOS: Final = f"{SHARED_PREFIX}tillwire/{HELLOS}"
 
 
 class Place(NamedTuple):
@@ -28,6 +28,16 @@ class Place(NamedTuple):
     hello: bool
     bridge: str
     """Whom it is for, if it is no HELLO."""
+
+
+def shared_hellos(relay_master: bytes) -> str:
+    """Return the filter by which all bridges of an installation share the HELLOs of its relays.
+
+    The group's name is a secret: Mosquitto lets anybody join a group, and what falls to one who may not read it is lost
+    to the others.
+    """
+    group = derived(relay_master, "tillwire bridges' group").hex()
+    return f"{SHARED_PREFIX}{group}/{HELLOS}"
 
 
 def inbox(bridge: str) -> str:

@@ -23,6 +23,8 @@ ALWAYS_PERMITTED = frozenset({int(Message.REVERSE), int(Message.STATUS)})
 _BALANCE = int(Message.BALANCE)
 _EARN = int(Message.EARN)
 _REPLACE = int(Message.REPLACE)
+ALL_BP = 10_000
+"""All of a receipt, in basis points."""
 _MINUTE_MS = 60_000
 _ROOM_UNKNOWN_RETRY_MS = 100
 # A token's kind is how it is written; a track is only another way to read a PAN.
@@ -265,7 +267,9 @@ def _take_word(relayed: Relayed, submission: Submission, in_force: _InForce, now
         submission.time_ok = True
     if relayed.hold_ms is not None:
         submission.hold_ms = relayed.hold_ms
-        submission.terms = replace(in_force.rules, hold_max_ms=relayed.hold_ms).terms
+        # Nothing is bought yet: what a receipt and a redemption must be like is checked when the points are spent.
+        rules = replace(in_force.rules, hold_max_ms=relayed.hold_ms, redeem_min=0, redeem_max=0, share_bp=ALL_BP)
+        submission.terms = rules.terms
 
 
 def _count_by(sale_ms: int, submission: Submission, in_force: _InForce) -> None:

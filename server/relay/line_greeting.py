@@ -74,8 +74,9 @@ class Greeting:
 
     def refused(self, reason: str) -> None:
         """Take note that the last HELLO seems to lead to nothing; a WELCOME to it counts all the same."""
+        if reason != self.refusal:
+            _log.warning("no session", reason=reason)
         self.refusal = reason
-        _log.warning("no session", reason=reason)
         self._settle(welcomed=False)
 
     def steady(self) -> None:
@@ -114,7 +115,8 @@ class Greeting:
         if published is not None:
             published.add_done_callback(lambda done: self._published(done, hello.relay_nonce))
             with contextlib.suppress(TimeoutError):
-                welcomed = await asyncio.wait_for(self._answered, wait_s)
+                async with asyncio.timeout(wait_s):
+                    welcomed = await self._answered
         self._answered = None
         if not welcomed:
             await asyncio.sleep(max(0.0, pause_s - (loop.time() - started)))

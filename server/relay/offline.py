@@ -8,9 +8,9 @@ from typing import Any, Final, NamedTuple
 from protocol.answers import encode_body, provisional_detail
 from protocol.codes import CardKind, ErrorCode, Message, Outcome
 from protocol.messages import encode
-from protocol.relay_messages import Roster, RosterTerminal
+from protocol.relay_messages import RedeemRules, Roster, RosterTerminal
 from protocol.requests import Card, EarnRequest, RedeemRequest, Request
-from server.registers.dispatch import ALWAYS_PERMITTED
+from server.registers.dispatch import ALL_BP, ALWAYS_PERMITTED
 from server.relay.store_rows import Allowance, AllowanceState, KnownBalance
 
 _LENGTH_BYTES: Final = 4
@@ -136,10 +136,25 @@ def _redeem(request: RedeemRequest, alone: Alone) -> Verdict:
         or alone.server_now_ms is None
         or not allowance.from_ms <= alone.server_now_ms < allowance.until_ms
         or request.points > allowance.points
-        or (request.receipt.amount and request.points > request.receipt.amount)
     ):
         return declined(Outcome.OFFLINE)
+    against = _against_the_rules(request, alone.roster.rules)
+    if against is not None:
+        return declined(against)
     return Approved(encode_body(Outcome.APPROVED, request.points, 0, None), alone.time_ms, allowance.hold_id)
+
+
+def _against_the_rules(request: RedeemRequest, rules: RedeemRules) -> Outcome | None:
+    """Return why the rules would not let so much be spent at once; the precedence is that of SPEC.md, section 11."""
+    amount, points = request.receipt.amount, request.points
+    if points < rules.points_min:
+        return Outcome.BELOW_MINIMUM
+    if rules.points_max and points > rules.points_max:
+        return Outcome.ABOVE_MAXIMUM
+    # Where points may pay all of a receipt, one without an amount sets no bound.
+    if (amount or rules.share_bp < ALL_BP) and points > amount * rules.share_bp // ALL_BP:
+        return Outcome.ABOVE_SHARE
+    return None
 
 
 def _balance(alone: Alone) -> Verdict:

@@ -154,7 +154,8 @@ class Relay:
         timeout_ms = self._settings.drain_timeout_ms
         await self.front.drain(timeout_ms)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self.desk.drain(), timeout_ms / 1_000)
+            async with asyncio.timeout(timeout_ms / 1_000):
+                await self.desk.drain()
         for task in self._tasks.values():
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)

@@ -159,8 +159,10 @@ class Worker:
 
     async def failed(self) -> None:
         """Wait until a task ends by a bug and raise what ended it."""
-        waits = [self.ledger.failed(), *([] if self.bridge is None else [self.bridge.failed()])]
-        failing = [asyncio.ensure_future(wait) for wait in waits]
+        waits = {"ledger failed": self.ledger.failed()}
+        if self.bridge is not None:
+            waits["bridge failed"] = self.bridge.failed()
+        failing = [asyncio.get_running_loop().create_task(wait, name=name) for name, wait in waits.items()]
         try:
             done, _ = await asyncio.wait(failing, return_when=asyncio.FIRST_COMPLETED)
         finally:

@@ -15,6 +15,7 @@ from protocol.relay_messages import Hint, Report, RequestItem, RosterQuery
 from protocol.requests import BalanceRequest, Card, RefundRequest, ReverseRequest, SaleRequest, StatusRequest
 from protocol.ticket import Reply as TcpReply
 from tests.rigs.relay_rig import (
+    RULES,
     SECRET,
     HandRelay,
     Headquarters,
@@ -248,6 +249,7 @@ async def test_the_roster_names_the_stores_registers_and_follows_changes(hq: Hea
         assert [terminal.code for terminal in roster.terminals] == ["T-0", "T-1", "T-2", "T-3"]
         assert (roster.network_name, roster.currency, roster.allowance_points) == ("Harvest Market", "EUR", 0)
         assert all(terminal.active for terminal in roster.terminals)
+        assert roster.rules == (RULES.redeem_min, RULES.redeem_max, RULES.share_bp)
         relay.publish([RosterQuery(roster.version), Report(0, 0, 0, 0)])
         count = len(relay.received)
         await until(lambda: len(relay.received) > count)

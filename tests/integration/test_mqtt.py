@@ -1,6 +1,8 @@
 """The connection to a broker, on real ones: what holds when the broker goes, comes back, refuses, or is slow."""
 
 import asyncio
+import os
+import signal
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -10,8 +12,11 @@ from typing import Any
 
 import pytest
 
+from loadtests.certificate import make_certificate
 from server.engines import binaries
 from server.engines.broker import EmbeddedBroker
+from server.engines.child import Child
+from server.engines.ports import free_port
 from server.mqtt import Broker, BrokerAddress, BrokerLimits, Congested, Message, NotConnected, NotPublished
 from tests.rigs.old_broker import OldBroker
 
@@ -231,6 +236,43 @@ async def test_what_was_retained_is_not_received(mosquitto: EmbeddedBroker) -> N
             await asyncio.wait_for(publisher.broker.publish("t", b"new"), 10)
             await listener.until_received(1)
             assert [message.payload for message in listener.received] == [b"new"]
+
+
+@pytest.fixture
+def tls_broker(own_folder: Path) -> Iterator[tuple[int, Path]]:
+    """Mosquitto that speaks TLS only: its port and its certificate."""
+    program = binaries.find_mosquitto()
+    if program is None:
+        pytest.skip("Mosquitto is not installed on this system")
+    certificate, key, configuration = (own_folder / name for name in ("cert.pem", "key.pem", "mosquitto.conf"))
+    make_certificate(certificate, key)
+    port = free_port()
+    user = "user root\n" if os.geteuid() == 0 else ""
+    configuration.write_text(
+        f"listener {port} 127.0.0.1\nallow_anonymous true\ncertfile {certificate}\nkeyfile {key}\n{user}"
+    )
+    child = Child([str(program.path), "-c", str(configuration)], own_folder / "log", signal.SIGTERM)
+    yield port, certificate
+    child.end((signal.SIGTERM, 10.0))
+
+
+# The library lets go of a socket without closing it when the handshake fails; it is closed all the same.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+async def test_over_tls_the_brokers_certificate_is_checked(tls_broker: tuple[int, Path]) -> None:
+    port, certificate = tls_broker
+    url = f"mqtts://127.0.0.1:{port}"
+    async with connected(url, "b", ["t"], tls_ca_file=certificate) as listener:
+        payload = os.urandom(200_000)
+        await asyncio.gather(*[listener.broker.publish("t", payload) for _ in range(20)])
+        await listener.until_received(20)
+        assert {message.payload for message in listener.received} == {payload}
+    async with connected(url, "b", ["t"], connect=False) as stranger:
+        await stranger.until(lambda: "CERTIFICATE_VERIFY_FAILED" in stranger.broker.reason)
+
+
+def test_authorities_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"authorities in .*nothing\.pem"):
+        Listener("mqtts://h", "b", [], tls_ca_file=tmp_path / "nothing.pem")
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,10 @@ import sys
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
 from pathlib import Path
-from urllib.parse import quote
 
 import pytest
 
-from protocol.relay_keys import RelayCredential
-from tests.rigs.documented_mosquitto import DOCS, HEADQUARTERS, documented_mosquitto
+from tests.rigs.documented_mosquitto import DOCS, behind_documented_mosquitto, url_of, user_of
 from tests.rigs.relay_rig import Headquarters, approved, card, earn
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
@@ -25,25 +23,17 @@ async def hq(postgres_url: str, valkey_url: str, own_folder: Path, tmp_path: Pat
     if shutil.which("mosquitto_pub") is None or shutil.which("mosquitto_sub") is None:
         pytest.skip("mosquitto_pub and mosquitto_sub are not installed on this system")
     made = Headquarters(postgres_url, valkey_url, "", tmp_path)
-    await made.prepare()
-    users = [user_of(credential) for credential in made.credentials.values()]
-    with documented_mosquitto(own_folder, [HEADQUARTERS, *users]) as port:
-        made.mqtt_url = f"mqtt://{HEADQUARTERS}:{HEADQUARTERS}@127.0.0.1:{port}"
-        user = quote(users[0], safe="")
-        async with made.worker(), made.relay("R-1", url=f"mqtt://{user}:{user}@127.0.0.1:{port}") as relay:
+    async with behind_documented_mosquitto(made, own_folder), made.worker():
+        async with made.relay(url=url_of(made, "R-1")) as relay:
             approved(await relay.ask(earn()))
-            yield made
+        yield made
     await made.verify()
-
-
-def user_of(credential: RelayCredential) -> str:
-    return f"{credential.network}/{credential.store}/{credential.code}"
 
 
 async def ask(hq: Headquarters, folder: Path, code: str, *arguments: str) -> tuple[int | None, str, str]:
     """Run the shell example as this relay; return its exit status and what it printed."""
     credential = hq.credentials[code]
-    user = user_of(credential)
+    user = user_of(hq, code)
     options = f"-h 127.0.0.1\n-p {hq.mqtt_url.rpartition(':')[2]}\n-u {user}\n-P {user}\n"
     for program in ("mosquitto_pub", "mosquitto_sub"):
         (folder / program).write_text(options)

@@ -27,7 +27,7 @@ class Answers:
         self._events = events
         self._journal = journal
         self._relayed = Relayed(events, journal, stores, report)
-        self._timeline = Timeline(journal, events, self._relayed.own)
+        self._timeline = Timeline(journal, events, self._relayed.local)
         self._asked = asked_at(events)
         self._moments: dict[int, Moments] = {}
         self._account_of = _accounts_by_card(events, journal, report)
@@ -82,7 +82,7 @@ class Answers:
             self._report("stuck", f"{_name(history[-1])} has no final answer after {len(history)} events")
 
     def _check_answer(self, event: Event, asked_ms: int) -> None:
-        if self._relayed.own(event) or heard_by_relay(event):
+        if self._relayed.own(event) or (self._relayed.local(event) and not event.approved):
             return
         entry = self._journal.by_id.get(event.request_id)
         if event.approved and not event.question:

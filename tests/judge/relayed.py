@@ -1,7 +1,7 @@
 """What a relay answered itself, held against the journal after its backlog is drained.
 
-A relay's own approval tells no balance, and the journal has other bytes for it: headquarters' answer, which the
-register never saw. So it is known by that, and by the register that heard it.
+A relay's own approval tells no balance, and mostly the journal has other bytes for it: headquarters' answer, which the
+register never saw. It is known by the balance, and by the register that heard it.
 """
 
 from __future__ import annotations
@@ -44,19 +44,23 @@ class Relayed:
         self._journal, self._stores, self._report = journal, stores, report
         self._own: dict[bytes, list[Event]] = defaultdict(list)
         self._reversed = {e.target for e in events if e.op == "REVERSE" and e.approved}
+        self._declined: list[Event] = []
         for event in events:
             if self.own(event):
                 self._own[event.request_id].append(event)
+            elif self.local(event) and event.outcome == _REVERSED:
+                self._declined.append(event)
 
     def own(self, event: Event) -> bool:
-        """Return whether an answer was a relay's own approval."""
-        if event.register not in self._stores.registers or not event.approved or event.op not in _OWN:
-            return False
-        if event.balance is not None:
-            return False
-        # Headquarters tells no balance where there is no account; then the journal has the very bytes.
-        entry = self._journal.by_id.get(event.request_id)
-        return entry is None or event.body != entry["answer"]
+        """Return whether an answer was a relay's own approval, or could have been one.
+
+        Headquarters tells no balance for a reversal of nothing, in the very bytes of a relay: so that proves nothing.
+        """
+        return self.local(event) and event.approved and event.op in _OWN
+
+    def local(self, event: Event) -> bool:
+        """Return whether an answer may be of a relay, which says nothing of what headquarters had at the time."""
+        return event.register in self._stores.registers and event.balance is None and not event.question
 
     def told(self, request_id: bytes) -> bool:
         """Return whether a relay approved the request itself."""
@@ -67,6 +71,9 @@ class Relayed:
         for request_id, answers in self._own.items():
             self._check_copies(answers)
             self._check_effect(request_id, answers[0])
+        for event in self._declined:
+            if event.request_id not in self._reversed and event.request_id not in self._journal.by_id:
+                self._report("flipped", f"{_name(event)} was told that it was reversed, which it was not")
         for request_id in self._stores.conflicts.keys() - self._own.keys():
             self._report("flipped", f"{request_id.hex()[:12]} is a conflict, but no register was told an approval")
 

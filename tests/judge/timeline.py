@@ -34,8 +34,8 @@ class Journal:
 class Timeline:
     """Bounds of what was journaled at a moment of the registers' clock, as seq of an account."""
 
-    def __init__(self, journal: Journal, events: Sequence[Event], own: Callable[[Event], bool]) -> None:
-        """`own`: whether an answer was a relay's, which says nothing of the journal."""
+    def __init__(self, journal: Journal, events: Sequence[Event], local: Callable[[Event], bool]) -> None:
+        """`local`: whether an answer may be a relay's, which says nothing of the journal."""
         self._journal = journal
         self._first_sent: dict[bytes, int] = {}
         self._proofs: dict[int, list[tuple[int, int]]] = defaultdict(list)
@@ -43,7 +43,7 @@ class Timeline:
         for event in events:
             if event.event == SENT:
                 self._first_sent.setdefault(event.request_id, event.at_ms)
-            elif event.event == ANSWERED and not event.question and not own(event):
+            elif event.event == ANSWERED and not event.question and not local(event):
                 entry = journal.by_id.get(event.request_id)
                 if entry is not None and (event.approved or event.body == entry["answer"]):
                     insort(self._proofs[entry["account_id"]], (event.at_ms, entry["seq"]))

@@ -8,6 +8,7 @@ once a moment how much waits, until its input ends.
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import random
@@ -163,6 +164,9 @@ async def come_back(stores: Stores, harm: Harm, seed: int) -> None:
     ended = asyncio.ensure_future(reader.read())
     async with AsyncExitStack() as stack:
         await asyncio.gather(*(stack.enter_async_context(relay) for relay in relays))
+        # The heap of two hundred relays is no relay's: nobody else would walk through it with each collection.
+        gc.collect()
+        gc.freeze()
         while not ended.done():
             did: Counter[str] = Counter()
             for relay in relays:

@@ -32,6 +32,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ledger.operations import Operation as Op
+from loadtests.bench.traffic import warm
 from loadtests.broker.echo import broker_version
 from loadtests.generator.confirm import Mismatch, confirm
 from loadtests.generator.load import Load
@@ -163,8 +164,12 @@ class Measurement:
         installation, size, found = self._installation, self._size, self.found
         found.load_before = round(os.getloadavg()[0], 2)
         found.broker = broker_version(installation.mqtt_url or "") or "iotcore"
-        installation.populate(size.accounts, 1, lots=2, relays=size.stores + 1, relay_terminals=_LIVE_REGISTERS)
+        installation.populate(
+            size.accounts, _LIVE_REGISTERS, lots=2, relays=size.stores + 1, relay_terminals=_LIVE_REGISTERS
+        )
         installation.start_server()
+        # All accounts are in Redis, as in the middle of a day.
+        warm(installation)
         self._sell()
         live = installation.start_relay(size.stores)
         alone = self._live(live, size.live_s)

@@ -5,9 +5,10 @@ import re
 import signal
 import socket
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -15,6 +16,7 @@ from server.engines import binaries
 from server.engines.broker import _mosquitto_hash
 from server.engines.child import Child
 from server.engines.ports import LOOPBACK, free_port
+from tests.rigs.relay_rig import Headquarters
 
 DOCS = (Path(__file__).parents[2] / "docs" / "mqtt.md").read_text("utf-8")
 HEADQUARTERS = "tillwire"
@@ -60,6 +62,27 @@ def documented_mosquitto(folder: Path, users: Iterable[str]) -> Iterator[int]:
         yield port
     finally:
         child.end((signal.SIGTERM, 15.0))
+
+
+@asynccontextmanager
+async def behind_documented_mosquitto(hq: Headquarters, folder: Path) -> AsyncIterator[int]:
+    """Prepare headquarters whose broker it is; each relay has its user there. Gives the port."""
+    await hq.prepare()
+    with documented_mosquitto(folder, [HEADQUARTERS, *[user_of(hq, code) for code in hq.credentials]]) as port:
+        hq.mqtt_url = f"mqtt://{HEADQUARTERS}:{HEADQUARTERS}@{LOOPBACK}:{port}"
+        yield port
+
+
+def user_of(hq: Headquarters, code: str) -> str:
+    """Return the name, and password, of a relay's user."""
+    credential = hq.credentials[code]
+    return f"{credential.network}/{credential.store}/{credential.code}"
+
+
+def url_of(hq: Headquarters, code: str) -> str:
+    """Return the broker's URL for a relay."""
+    user = quote(user_of(hq, code), safe="")
+    return f"mqtt://{user}:{user}@{hq.mqtt_url.rpartition('@')[2]}"
 
 
 def _wait_ready(child: Child, port: int) -> None:

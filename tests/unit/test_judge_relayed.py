@@ -93,6 +93,30 @@ def test_a_release_of_a_hold_that_had_ended_explains_itself() -> None:
     only("flipped", judged(pages, late=116, open=116), "nothing explains")
 
 
+def test_a_relays_answer_in_headquarters_bytes_does_not_prove_that_headquarters_had_heard() -> None:
+    pages = a_day()
+    offline(Op.REVERSE, "undo", pages, target="nothing", body=b"answer undo")
+    # Asked later, at headquarters itself, and journaled before what the relay had not sent yet.
+    pages.both(Op.EARN, "direct", free=5, earned=5)
+    pages.enter(Op.TOMBSTONE, "nothing")
+    pages.enter(Op.REVERSE, "undo", target="nothing")
+    verdict = judged(pages)
+    assert verdict.clean, str(verdict)
+
+
+def test_a_relay_knows_what_was_reversed_before_headquarters_does() -> None:
+    pages = a_day()
+    offline(Op.REVERSE, "undo", pages, target="late")
+    pages.ask(Op.REDEEM, "late", register=SHOP, outcome=100, body=b"reversed")
+    pages.both(Op.EARN, "direct", free=5, earned=5)
+    pages.enter(Op.TOMBSTONE, "late", answer=b"reversed")
+    pages.enter(Op.REVERSE, "undo", target="late")
+    verdict = judged(pages)
+    assert verdict.clean, str(verdict)
+    pages.ask(Op.REDEEM, "other", register=SHOP, outcome=100, body=b"reversed")
+    only("flipped", judged(pages), "told that it was reversed")
+
+
 def test_points_out_of_an_allowance_are_those_that_were_told() -> None:
     pages = a_day_alone()
     entry = next(entry for entry in pages.entries if entry["request_id"] == request_id("spent"))

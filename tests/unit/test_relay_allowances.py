@@ -10,7 +10,7 @@ import pytest_asyncio
 
 from protocol.codes import ErrorCode, Message, Outcome
 from protocol.messages import decode
-from protocol.relay_messages import RequestItem
+from protocol.relay_messages import RedeemRules, RequestItem
 from protocol.requests import Receipt, SaleRequest
 from server.relay import allowances
 from server.relay.asking import NoReply
@@ -78,14 +78,31 @@ async def test_one_allowance_pays_for_one_redemption_however_many_ask_at_once(sh
 
 @pytest.mark.parametrize(
     "refused",
-    [redeem(501), redeem(50, amount=49), SaleRequest(b"s" * 16, 0, CARD, Receipt(1_000, "EUR", ""), 10)],
-    ids=["more than reserved", "more than the receipt", "not a redemption"],
+    [redeem(501), SaleRequest(b"s" * 16, 0, CARD, Receipt(1_000, "EUR", ""), 10)],
+    ids=["more than reserved", "not a redemption"],
 )
 async def test_what_an_allowance_does_not_cover_is_declined(shop: Premises, refused: Any) -> None:
     await lent(shop)
     shop.line.up = False
     assert (await shop.ask(refused)).outcome == Outcome.OFFLINE
     assert (await shop.ask(redeem(50, amount=0))).outcome == Outcome.APPROVED
+
+
+@pytest.mark.parametrize(
+    ("refused", "outcome"),
+    [
+        (redeem(99), Outcome.BELOW_MINIMUM),
+        (redeem(301), Outcome.ABOVE_MAXIMUM),
+        (redeem(300, amount=599), Outcome.ABOVE_SHARE),
+        (redeem(100, amount=0), Outcome.ABOVE_SHARE),
+    ],
+)
+async def test_the_rules_of_the_network_hold_off_line(shop: Premises, refused: Any, outcome: Outcome) -> None:
+    shop.roster = LENDING._replace(rules=RedeemRules(100, 300, 5_000))
+    await lent(shop)
+    shop.line.up = False
+    assert (await shop.ask(refused)).outcome == outcome
+    assert (await shop.ask(redeem(300, amount=600))).outcome == Outcome.APPROVED
 
 
 @pytest.mark.parametrize("clock", ["over", "behind", "unknown"])
