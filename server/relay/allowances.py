@@ -33,6 +33,8 @@ _TTL_MS: Final = 5_000
 _TIMEOUT_S: Final = 6.0
 _PATIENCE_S: Final = 1.0
 """How long a register's request waits for a HOLD or RELEASE of its card that is under way."""
+_GATHER_S: Final = 0.02
+"""How long what is wanted gathers before all allowances are looked through for it."""
 _LOOK_EVERY_S: Final = 5.0
 _KEEP_TIME_EVERY_MS: Final = 10_000
 _LENGTH_BYTES: Final = 4
@@ -163,6 +165,7 @@ class Allowances:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(_LOOK_EVERY_S):
                         await self._look.wait()
+                await asyncio.sleep(_GATHER_S)
         finally:
             for task in self._under_way.values():
                 task.cancel()
@@ -223,7 +226,10 @@ class Allowances:
             return
         if decided is None:
             return
-        if isinstance(decided, AnswerMessage) and decided.answer.approved:
+        if isinstance(decided, ErrorMessage):
+            # Headquarters looked no further, so an earlier copy may have taken effect; as when leave was withdrawn.
+            await self._let_go(asked)
+        elif decided.answer.approved:
             granted = asked._replace(state=AllowanceState.GRANTED, points=decided.answer.points)
             # It may have been answered long after it was asked for.
             await self._change(granted._replace(until_ms=min(asked.until_ms, decided.answer.hold_until_ms)))

@@ -1,4 +1,4 @@
-"""One package talks to PostgreSQL, one module to Redis, and the core of the wire does no I/O; new files included."""
+"""Each engine is spoken to in one place, and the core of the wire does no I/O; new files included."""
 
 import ast
 from collections.abc import Iterator
@@ -41,6 +41,13 @@ def test_one_module_talks_to_redis_and_its_embedded_twin_raises_the_same_errors(
     from_redis = [node.module for node in ast.walk(twin) if isinstance(node, ast.ImportFrom)
                   and node.module and node.module.startswith("redis")]  # fmt: skip
     assert from_redis == ["redis.exceptions"]
+
+
+def test_one_module_talks_to_a_broker_and_the_relays_store_alone_to_sqlite() -> None:
+    assert importers("aiomqtt") == {"server/mqtt.py"}
+    found = importers("sqlite3")
+    assert found
+    assert {file for file in found if not file.startswith("server/relay/store")} == set()
 
 
 @pytest.mark.parametrize("module", ["asyncio", "socket", "ssl", "time", "datetime", "os", "random", "secrets"])

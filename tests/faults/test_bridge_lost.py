@@ -150,12 +150,16 @@ async def test_a_draining_worker_lets_no_relay_in_and_the_other_one_does(
         await asyncio.gather(staying.start(), going.start())
         for worker in (staying, going):
             await until(lambda worker=worker: bool(worker.bridge.figures()["connected"]))  # type: ignore[misc]
-        await going.stop()
         assert staying.bridge is not None
-        async with hq.relay("R-1") as one, hq.relay("R-2") as two:
-            assert staying.bridge.tally.sessions_begun >= 2
+        assert going.bridge is not None
+        await going.bridge.drain(1_000)
+        async with hq.relay("R-1", sign_on=False) as one, hq.relay("R-2") as two:
+            for number in range(1, 9):
+                one.say_hello()
+                await until(lambda number=number: len(one.welcomes) == number)  # type: ignore[misc]
+            assert going.bridge.tally.publications_in == 0
             answers = await insist_on_many([one, two], 5)
-        await staying.stop()
+        await asyncio.gather(staying.stop(), going.stop())
         await assert_each_once(hq, answers)
 
 

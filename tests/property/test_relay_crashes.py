@@ -22,6 +22,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from protocol.codes import Message, Outcome
+from protocol.relay_messages import Roster
 from protocol.requests import Card, Request, SaleRequest
 from server.relay import allowances, backlog, store_thread
 from tests.rigs.relay_desk import (
@@ -201,11 +202,15 @@ class Story:
         elif kind == "time":
             self.shop.headquarters.now_ms += (number - 10) * 1_000_000
         elif kind == "lending":
-            self.shop.roster = LENDING if number % 2 else ROSTER
+            self.lend(LENDING if number % 2 else ROSTER)
         elif kind == "kill":
             self.life[0] = number
         if self.dead:
             await self.rise()
+
+    def lend(self, roster: Roster) -> None:
+        self.shop.roster = roster
+        self.shop.headquarters.lends_max = roster.allowance_points
 
     # The end.
 
@@ -222,7 +227,7 @@ class Story:
                 self.hand_over(request, terminal)
         await self.settle()
         await shop.drained()
-        shop.roster = ROSTER
+        self.lend(ROSTER)
         async with asyncio.timeout(20):
             while shop.allowances.count:
                 shop.allowances._look.set()
@@ -273,6 +278,7 @@ def test_nothing_approved_is_lost_or_doubled_however_the_relay_dies(steps: list[
         patch.setattr(allowances, "_TTL_MS", 1)
         patch.setattr(allowances, "_LOOK_EVERY_S", 0.002)
         patch.setattr(allowances, "_PATIENCE_S", 0.01)
+        patch.setattr(allowances, "_GATHER_S", 0.0)
         patch.setattr(backlog, "_LOOK_EVERY_S", 0.005)
         patch.setattr(backlog, "_STORE_AGAIN_S", 0.005)
         patch.setattr(backlog, "_FIRST_WAIT_S", 0.0005)

@@ -37,6 +37,8 @@ class Headquarters:
     unknown: set[str] = field(default_factory=set)
     lowest: int = 0
     now_ms: int = NOW_MS
+    #: Most points that a relay may reserve; a HOLD for more is refused unread, even a copy.
+    lends_max: int = 500
     asked: list[RequestItem] = field(default_factory=list)
     conflicts: list[bytes] = field(default_factory=list)
 
@@ -44,6 +46,8 @@ class Headquarters:
         self.asked.append(item)
         request: Any = decode(item.message)
         assert isinstance(request, Request)
+        if request.op == Message.HOLD and item.terminal.startswith("relay") and request.points > self.lends_max:
+            return self._error(item, request, ErrorCode.MALFORMED)
         print_ = fingerprint(request, item.terminal)
         known = self.answers.get(request.request_id)
         if known is not None:

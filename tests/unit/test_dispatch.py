@@ -279,15 +279,13 @@ def test_a_relay_whose_clock_is_ahead_sold_now(desk: Desk) -> None:
     assert (submission.sale_ms, submission.time_ok) == (NOON, True)
 
 
-def test_a_hold_that_a_relay_may_make_lasts_as_it_shall_and_obeys_every_other_rule() -> None:
-    desk = Desk(Rules(0, hold_default_ms=1_000, hold_max_ms=2_000, redeem_max=700))
+def test_a_hold_that_a_relay_may_make_lasts_as_it_shall_and_no_receipt_bounds_it() -> None:
+    rules = Rules(0, hold_default_ms=1_000, hold_max_ms=2_000, redeem_max=700, share_bp=5_000, day_points_max=900)
+    desk = Desk(rules)
     submission = desk.take(ONE_OF_EACH[2], NOON, Relayed(hold_ms=90_000))
     assert submission.hold_ms == 90_000
-    assert submission.terms == Rules(0, hold_default_ms=1_000, hold_max_ms=90_000, redeem_max=700).terms
-    assert (
-        desk.take(ONE_OF_EACH[2], NOON).terms
-        == Rules(0, hold_default_ms=1_000, hold_max_ms=2_000, redeem_max=700).terms
-    )
+    assert submission.terms == Rules(0, hold_default_ms=1_000, hold_max_ms=90_000, day_points_max=900).terms
+    assert desk.take(ONE_OF_EACH[2], NOON).terms == rules.terms
 
 
 def test_an_advice_from_the_future_is_told_apart_without_harm() -> None:

@@ -223,6 +223,27 @@ async def test_a_hold_whose_answer_was_lost_is_asked_for_again_under_its_id(
     assert shop.headquarters.balances[TOKEN] == 300
 
 
+async def test_a_hold_in_doubt_is_let_go_when_leave_for_it_was_withdrawn(
+    shop: Premises, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(allowances, "_TTL_MS", 20)
+
+    def lost(item: RequestItem) -> None:
+        if decode(item.message).op == Message.HOLD:  # type: ignore[union-attr]
+            shop.headquarters.answer(item)
+            raise NoReply
+
+    shop.line.before = lost
+    await shop.ask(balance())
+    await until(lambda: shop.headquarters.held)
+    shop.line.before = lambda _: None
+    shop.headquarters.lends_max, shop.roster = 499, LENDING._replace(allowance_points=499)
+    shop.allowances._look.set()
+    await until(lambda: state(shop) is None)
+    assert shop.headquarters.balances[TOKEN] == 800
+    assert not shop.headquarters.held
+
+
 async def test_nothing_is_set_aside_without_leave_or_points(shop: Premises) -> None:
     shop.roster = ROSTER
     await shop.ask(balance())
