@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
@@ -76,7 +76,8 @@ class Admission:
         self._random_bytes = random_bytes
         self._limits = limits
         self._tally = tally
-        self._waiting: deque[_Waiting] = deque()
+        # Of each relay its last HELLO, however many it says, or somebody repeats for it.
+        self._waiting: OrderedDict[str, _Waiting] = OrderedDict()
         self._arrived = asyncio.Event()
         self._nonces: OrderedDict[bytes, None] = OrderedDict()
 
@@ -94,17 +95,17 @@ class Admission:
         self._nonces[hello.relay_nonce] = None
         if len(self._nonces) > NONCES_REMEMBERED:
             self._nonces.popitem(last=False)
-        if len(self._waiting) >= HELLOS_WAITING_MAX:
+        if len(self._waiting) >= HELLOS_WAITING_MAX and place.relay not in self._waiting:
             self._goodbye(ends, Hint.BUSY, "too many relays come at once")
             return
-        self._waiting.append(_Waiting(ends, hello.generation, place))
+        self._waiting[place.relay] = _Waiting(ends, hello.generation, place)
         self._arrived.set()
 
     async def run(self) -> None:
         """Begin sessions until cancelled."""
         while True:
             await self._arrived.wait()
-            part = [self._waiting.popleft() for _ in range(min(HELLOS_AT_ONCE, len(self._waiting)))]
+            part = [self._waiting.popitem(last=False)[1] for _ in range(min(HELLOS_AT_ONCE, len(self._waiting)))]
             if not self._waiting:
                 self._arrived.clear()
             await self._admit(part)

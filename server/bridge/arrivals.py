@@ -113,7 +113,8 @@ class Arrivals:
         elif isinstance(item, RosterQuery):
             roster = (
                 roster_of(session, self._programme(), self._clock.now_ms())
-                if item.known_version != session.version
+                # A roster is long and a question short: one that waits answers them all.
+                if item.known_version != session.version and not session.roster_waits
                 else None
             )
             if roster is not None:

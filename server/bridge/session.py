@@ -12,6 +12,7 @@ from protocol.relay_messages import (
     PUBLICATION_BYTES_MAX,
     DownItem,
     ReplyItem,
+    Roster,
 )
 from server.bridge.topics import answers, is_below
 
@@ -35,6 +36,7 @@ class Session:
         "must_speak",
         "relay",
         "response_topic",
+        "roster_waits",
         "terminals",
         "version",
     )
@@ -54,6 +56,7 @@ class Session:
         self.response_topic = answers(ends.topic)
         self.correlation: bytes | None = None
         self.must_speak = False
+        self.roster_waits = False
         self._out: list[DownItem] = []
 
     @property
@@ -74,6 +77,7 @@ class Session:
     def put(self, item: DownItem) -> None:
         """Have an item go out with the next publication."""
         self._out.append(item)
+        self.roster_waits = self.roster_waits or isinstance(item, Roster)
 
     def reply_where(self, response_topic: str | None, correlation: bytes | None) -> None:
         """Answer from now on where the relay asked for it; topics that are not its own do not count."""
@@ -91,5 +95,6 @@ class Session:
                 break
             bytes_left -= size
             taken += 1
+            self.roster_waits = self.roster_waits and not isinstance(item, Roster)
         items, self._out = self._out[:taken], self._out[taken:]
         return items

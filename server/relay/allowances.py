@@ -160,7 +160,7 @@ class Allowances:
             while True:
                 if self._line.up:
                     self._begin()
-                    await self._keep_time()
+                await self._keep_time()
                 self._look.clear()
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(_LOOK_EVERY_S):
@@ -278,7 +278,10 @@ class Allowances:
             del self._of[allowance.card]
 
     async def _keep_time(self) -> None:
-        """Note how late it is at headquarters, so that a clock set back across a restart is seen."""
+        """Note how late it is at headquarters, so that a clock set back across a restart is seen, on line or off."""
+        now_ms = self.trusted_now_ms()
+        if now_ms is not None:
+            self._seen_ms = now_ms
         if not self._of or abs(self._seen_ms - self._kept_ms) < _KEEP_TIME_EVERY_MS:
             return
         with contextlib.suppress(StoreFailed, StoreFull):

@@ -23,7 +23,8 @@ class LineClock:
     """`ledger.clock.Clock` by headquarters' time; durations are measured by the monotonic clock alone.
 
     Until headquarters is heard, its time is the wall clock and what was remembered of the difference. A wall clock that
-    shows less than headquarters' last time was set back meanwhile: then headquarters' time is not known.
+    shows less than headquarters' last time was set back meanwhile: then headquarters' time is not known, only that it
+    is later than then.
     """
 
     def __init__(self, clock: Clock, kept: KeptClock | None, keep: Callable[[KeptClock], None]) -> None:
@@ -32,7 +33,10 @@ class LineClock:
         self._keep = keep
         self._ahead_ms: int | None = None
         self._kept_ms = 0
+        self._least_ahead_ms: int | None = None
         self.monotonic_s = clock.monotonic_s
+        if kept is not None:
+            self._least_ahead_ms = kept.server_ms - self.monotonic_ms()
         if kept is not None and clock.now_ms() + kept.ahead_ms >= kept.server_ms:
             self._ahead_ms = clock.now_ms() + kept.ahead_ms - self.monotonic_ms()
 
@@ -54,6 +58,12 @@ class LineClock:
         return None if self._ahead_ms is None else self.monotonic_ms() + self._ahead_ms
 
     def now_ms(self) -> int:
-        """Return headquarters' time, or the wall clock's while that is not known."""
+        """Return headquarters' time; while that is not known the wall clock's, unless that is certainly too early.
+
+        A computer without a battery begins at 1970, and points earned then would have expired long ago.
+        """
         known = self.server_now_ms()
-        return self._clock.now_ms() if known is None else known
+        if known is not None:
+            return known
+        wall_ms, ahead_ms = self._clock.now_ms(), self._least_ahead_ms
+        return wall_ms if ahead_ms is None else max(wall_ms, self.monotonic_ms() + ahead_ms)

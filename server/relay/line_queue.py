@@ -7,7 +7,7 @@ answered, so that an answer is never taken for another one's.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import OrderedDict, deque
 from typing import Any, Final, TypeAlias
 
 import msgpack
@@ -28,6 +28,9 @@ _APPROVED_LAST: Final = int(Outcome.APPROVED_PARTIAL)
 _QUESTIONS: Final = frozenset({int(Message.BALANCE), int(Message.STATUS)})
 # Errors that say "not executed" of one copy only; an earlier one may have been.
 _OF_ONE_COPY: Final = frozenset({int(ErrorCode.BUSY), int(ErrorCode.EXPIRED), int(ErrorCode.UNAVAILABLE)})
+
+LATE_MAX: Final = 4_096
+"""Requests that nobody waits for any more and whose late answers are recognised."""
 
 Key: TypeAlias = tuple[str, bytes]
 
@@ -70,6 +73,8 @@ class LineQueue:
         # In the order of their sending.
         self._sent: dict[Asked, None] = {}
         self._sent_of_backlog = 0
+        # Live copies of this session whose answers may come although nobody waits for them any more.
+        self._late: OrderedDict[Key, int] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._sent) + len(self._live) + len(self._backlog)
@@ -126,7 +131,11 @@ class LineQueue:
         self._put_back(taken)
 
     def ask_again(self) -> None:
-        """Put everything that was sent and not answered before what waits, in the order of its first sending."""
+        """Put everything that was sent and not answered before what waits, in the order of its first sending.
+
+        Answers of the session before cannot be read any more.
+        """
+        self._late.clear()
         self._put_back(list(self._sent))
 
     def _put_back(self, some: list[Asked]) -> None:
@@ -142,8 +151,13 @@ class LineQueue:
 
     def answered(self, reply: ReplyItem) -> None:
         """Give an answer to whoever waits for it; to one that nobody waits for nothing happens. Raises Malformed."""
-        asked = self._first.get((reply.terminal, id_of(reply.message)))
+        key = reply.terminal, id_of(reply.message)
+        asked = self._first.get(key)
         if asked is None or not asked.copies:
+            self._came_late(key)
+            return
+        if asked.of_backlog and not _approves(reply.message) and self._came_late(key):
+            # Said of a live copy, so no operator was told of it: the advice's own answer is still to come.
             return
         if not asked.reply.done():
             if settles(asked, reply.message):
@@ -162,6 +176,8 @@ class LineQueue:
         asked.waiting = False
         if asked in self._sent:
             self._unsend(asked)
+            if not asked.of_backlog and (asked.reply.cancelled() or not asked.reply.done()):
+                self._expect_late(asked.key)
         behind = asked.behind
         if behind:
             following = self._first[asked.key] = behind.popleft()
@@ -173,6 +189,18 @@ class LineQueue:
         for queue in (self._live, self._backlog):
             while queue and not queue[0].waiting:
                 queue.popleft()
+
+    def _expect_late(self, key: Key) -> None:
+        self._late[key] = self._late.pop(key, 0) + 1
+        if len(self._late) > LATE_MAX:
+            self._late.popitem(last=False)
+
+    def _came_late(self, key: Key) -> bool:
+        """Take note of an answer that may be to a copy that nobody waits for; return whether there was one."""
+        copies = self._late.pop(key, 0)
+        if copies > 1:
+            self._late[key] = copies - 1
+        return copies > 0
 
     def give_up_unsent(self) -> None:
         """Tell everybody of whose request no copy ever left that the line is down."""
@@ -190,7 +218,16 @@ def settles(asked: Asked, message: bytes) -> bool:
     """
     if asked.copies <= 1 or asked.item.message[1] in _QUESTIONS:
         return True
-    fields: Any = msgpack.unpackb(message, use_list=False, strict_map_key=False)
+    fields = _fields(message)
     if fields[0] == Message.ANSWER:
         return asked.of_backlog or fields[3][0] <= _APPROVED_LAST
     return fields[2] not in _OF_ONE_COPY
+
+
+def _approves(message: bytes) -> bool:
+    fields = _fields(message)
+    return bool(fields[0] == Message.ANSWER and fields[3][0] <= _APPROVED_LAST)
+
+
+def _fields(message: bytes) -> Any:
+    return msgpack.unpackb(message, use_list=False, strict_map_key=False)

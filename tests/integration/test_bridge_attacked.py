@@ -12,8 +12,20 @@ from ledger.registry import relays
 from protocol.codes import ErrorCode
 from protocol.relay_keys import KEY_BYTES, RelayCredential, relay_key
 from protocol.relay_line import RelayLine
-from protocol.relay_messages import Data, Goodbye, Hint, Report, Welcome, read_publication, write_publication
+from protocol.relay_messages import (
+    ITEMS_MAX,
+    Data,
+    Goodbye,
+    Hint,
+    Report,
+    Roster,
+    RosterQuery,
+    Welcome,
+    read_publication,
+    write_publication,
+)
 from protocol.requests import HoldRequest
+from server.mqtt import Message
 from server.workers.worker import Worker
 from tests.rigs.relay_rig import (
     SECRETS,
@@ -260,6 +272,31 @@ async def test_a_flood_of_nonsense_does_not_keep_a_relay_from_being_served(hq: H
         await flooding
         await until(lambda: counted(worker, "malformed") >= 300)
         assert len(await hq.journal(0)) == 20
+
+
+async def test_a_relay_that_asks_for_the_roster_again_and_again_is_not_sent_more_than_it_sends(
+    hq: Headquarters,
+) -> None:
+    async with hq.worker(), hq.relay() as relay:
+        for _ in range(3):
+            relay.publish([RosterQuery(0)] * ITEMS_MAX)
+        approved(await relay.ask(earn()))
+        await settled(relay)
+        assert 1 <= sum(isinstance(item, Roster) for item in relay.items) <= 4
+
+
+async def test_a_relay_that_says_hello_without_end_takes_no_other_relays_place(hq: Headquarters) -> None:
+    async with hq.worker() as worker, hq.relay("R-1", sign_on=False) as mad, hq.relay("R-2", sign_on=False) as sane:
+        assert worker.bridge is not None
+        waiting = worker.bridge._admission._waiting
+        most = 0
+        for _ in range(200):
+            payload = RelayLine(mad.credential, "mad/1", os.urandom).hello(0)
+            worker.bridge._arrivals.take(Message(f"{mad.credential.topic}/hello", payload, None, None))
+            most = max(most, len(waiting))
+        assert most == 1
+        await sane.sign_on()
+        approved(await sane.ask(earn(), "X-0"))
 
 
 async def test_a_relay_may_not_reserve_without_an_allowance(hq: Headquarters) -> None:

@@ -133,6 +133,17 @@ async def test_a_clock_set_back_across_a_restart_is_seen(shop: Premises) -> None
     assert (await shop.ask(redeem(10))).outcome == Outcome.APPROVED
 
 
+async def test_a_clock_set_back_across_a_restart_within_an_outage_is_seen(shop: Premises) -> None:
+    await lent(shop)
+    shop.line.up = False
+    shop.headquarters.now_ms = NOW_MS + LENDING.allowance_ms
+    shop.allowances._look.set()
+    await until(lambda: shop.store.kept(allowances._SEEN) == shop.headquarters.now_ms.to_bytes(8))
+    await shop.reopen()
+    shop.headquarters.now_ms = NOW_MS + 3_600_000
+    assert (await shop.ask(redeem(10))).outcome == Outcome.OFFLINE
+
+
 async def test_on_line_the_allowance_is_let_go_first_so_that_all_points_can_be_spent(shop: Premises) -> None:
     await lent(shop)
     before = len(shop.headquarters.asked)

@@ -323,3 +323,43 @@ async def test_a_caller_that_goes_away_leaves_nothing_behind() -> None:
         await asyncio.gather(asking, return_exceptions=True)
         health = rig.line.health()
         assert (health["under_way"], health["waiting"]) == (0, 0)
+
+
+async def test_a_late_decline_of_a_live_copy_is_not_headquarters_word_on_the_advice_that_followed() -> None:
+    async with LineRig() as rig:
+        live = redeem()
+        with pytest.raises(NoReply):
+            await rig.line.ask(live, 0.02)
+        advice = live._replace(sale_ms=1)
+        asking = asyncio.ensure_future(rig.line.ask(advice, 10))
+        await until(lambda: len(rig.asked) == 2)
+        # Of a live copy's decline nobody at headquarters is told; of the advice's, its people are.
+        rig.say(decline(live))
+        await asyncio.sleep(0.02)
+        assert not asking.done()
+        rig.say(error(advice, ErrorCode.ID_REUSED))
+        assert await asking == error(advice, ErrorCode.ID_REUSED)
+
+
+async def test_a_late_approval_of_a_live_copy_settles_the_advice_that_followed() -> None:
+    async with LineRig() as rig:
+        live = redeem()
+        with pytest.raises(NoReply):
+            await rig.line.ask(live, 0.02)
+        asking = asyncio.ensure_future(rig.line.ask(live._replace(sale_ms=1), 10))
+        await until(lambda: len(rig.asked) == 2)
+        rig.say(approval(live))
+        assert await asking == approval(live)
+
+
+async def test_a_new_session_has_no_late_answers() -> None:
+    async with LineRig(PROMPT) as rig:
+        rig.silent = True
+        live = redeem()
+        with pytest.raises(NoReply):
+            await rig.line.ask(live, 0.02)
+        asking = asyncio.ensure_future(rig.line.ask(live._replace(sale_ms=1), 10))
+        await until(lambda: len(rig.asked) == 3)
+        rig.silent = False
+        rig.say(decline(live))
+        assert await asking == decline(live)
