@@ -279,6 +279,14 @@ class Ledger:
         if conflicts:
             await self._reader.add_conflicts(conflicts, self._clock.now_ms())
 
+    async def listed_conflicts(self, requests: Sequence[tuple[bytes, int]]) -> dict[tuple[bytes, int], int]:
+        """Return why those of the requests (id, terminal) were declined that stand on the operators' list.
+
+        Raises JournalDown.
+        """
+        self._expect_journal()
+        return await self._reader.listed_conflicts(requests)
+
     def _expect_journal(self) -> None:
         if self._pulse.silent:
             raise JournalDown("PostgreSQL does not answer")

@@ -151,6 +151,11 @@ class Reader:
         """Put on the operators' list what is not there yet."""
         await self._fetch("add_conflicts", *zip(*conflicts, strict=True), now_ms)
 
+    async def listed_conflicts(self, requests: Sequence[tuple[bytes, int]]) -> dict[tuple[bytes, int], int]:
+        """Return why those of the requests (id, terminal) were declined that stand on the operators' list."""
+        rows = await self._fetch("listed_conflicts", *zip(*requests, strict=True))
+        return {(row["request_id"], row["terminal_id"]): row["outcome"] for row in rows}
+
     async def programme(self) -> Programme:
         """Return a consistent snapshot of all networks and their rules."""
         rows = await self._fetch("programme")

@@ -6,4 +6,4 @@ FROM unnest($1::bytea[], $2::integer[], $3::integer[], $4::bytea[], $5::smallint
     $10::text[], $11::text[], $12::bigint[])
     AS c (request_id, relay_id, terminal_id, token, op, outcome, masked, points, amount, currency, reference, sale_ms)
 LEFT JOIN card ON card.token = c.token
-ON CONFLICT (request_id) DO NOTHING
+ON CONFLICT (request_id, terminal_id) DO NOTHING

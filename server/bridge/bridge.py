@@ -7,7 +7,7 @@ with. A worker that dies takes them along; the relay begins a new session anywhe
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any, Final, Protocol
@@ -50,6 +50,9 @@ class BridgeLedger(Registry, Overload, Protocol):
 
     async def add_conflicts(self, conflicts: Sequence[RelayConflict]) -> None:
         """Put conflicts on the operators' list; committed when this returns."""
+
+    async def listed_conflicts(self, requests: Sequence[tuple[bytes, int]]) -> Mapping[tuple[bytes, int], int]:
+        """Return why those of the requests (id, terminal) were declined that stand on the list."""
 
 
 class Bridge:
@@ -100,7 +103,7 @@ class Bridge:
         )
         expiry_s = limits.line.ttl_max_ms / 1000
         self._outbox = Outbox(self._broker, self.tally, self._steady.now_ms, qos=limits.qos, expiry_s=expiry_s)
-        self._conflicts = Conflicts(ledger.add_conflicts)
+        self._conflicts = Conflicts(ledger.add_conflicts, ledger.listed_conflicts)
         self._reports = Reports(ledger.report_relays)
         desk = Desk(dispatcher, renderer, room, metrics, token_key, clock, limits, self._conflicts, self.tally)
         self._intake = Intake(desk, ledger, metrics, clock, limits, self._outbox, self.tally)
@@ -140,6 +143,7 @@ class Bridge:
             "broker": self._broker.run,
             "relay admission": self._admission.run,
             "relay conflicts": self._conflicts.run,
+            "relay advices": self._conflicts.run_look_ups,
             "relay reports": self._reports.run,
             "relay sweeper": self._sweep,
         }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
 import structlog
@@ -18,13 +18,24 @@ _log = structlog.get_logger(subject="bridge")
 
 Add = Callable[[Sequence[RelayConflict]], Awaitable[None]]
 Told = Callable[[bool], None]
+Requests = Sequence[tuple[bytes, int]]
+Listed = Callable[[Requests], Awaitable[Mapping[tuple[bytes, int], int]]]
+Found = Callable[[int | None], None]
 
 
 class Conflicts:
-    """Writes conflicts in the order of their coming, many at a time. Bounded by the requests that are under way."""
+    """Writes conflicts in the order of their coming, many at a time. Bounded by the requests that are under way.
 
-    def __init__(self, add: Add) -> None:
+    What stands on the list stays declined: people may have made up for it before a relay that lost the answer asks
+    again.
+    """
+
+    def __init__(self, add: Add, listed: Listed) -> None:
+        """Take the ledger's ways: `listed` returns why those of some requests (id, terminal) were declined."""
         self._add = add
+        self._listed = listed
+        self._asked: list[tuple[tuple[bytes, int], Found, Callable[[], None]]] = []
+        self._asked_anew = asyncio.Event()
         self._waiting: list[tuple[RelayConflict, Told]] = []
         self._arrived = asyncio.Event()
 
@@ -43,6 +54,38 @@ class Conflicts:
             committed = await self._write([conflict for conflict, _ in part])
             for _, told in part:
                 told(committed)
+
+    def look_up(self, request_id: bytes, terminal_id: int, found: Found, unknown: Callable[[], None]) -> None:
+        """Ask whether a request is on the list: `found` hears why it was declined, or None if it is not there.
+
+        `unknown` is called instead if nobody knows now.
+        """
+        self._asked.append(((request_id, terminal_id), found, unknown))
+        self._asked_anew.set()
+
+    async def run_look_ups(self) -> None:
+        """Look up until cancelled."""
+        while True:
+            await self._asked_anew.wait()
+            part, self._asked = self._asked[:AT_ONCE], self._asked[AT_ONCE:]
+            if not self._asked:
+                self._asked_anew.clear()
+            listed = await self._look([request for request, _, _ in part])
+            for request, found, unknown in part:
+                if listed is None:
+                    unknown()
+                else:
+                    found(listed.get(request))
+
+    async def _look(self, requests: Requests) -> Mapping[tuple[bytes, int], int] | None:
+        try:
+            return await self._listed(requests)
+        except JournalDown as error:
+            _log.warning("conflicts could not be read", count=len(requests), reason=str(error))
+            return None
+        except Exception:  # noqa: BLE001 - as for those that are written
+            _log.exception("conflicts could not be read", count=len(requests))
+            return None
 
     async def _write(self, conflicts: list[RelayConflict]) -> bool:
         try:

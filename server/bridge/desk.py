@@ -85,7 +85,7 @@ class Desk:
                 text = "terminal: must be one of the relay's own store"
                 asked.send_error(request.request_id, int(ErrorCode.MALFORMED), text, 0)
             elif asked.backlog:
-                self._take_advice(asked, request, item, terminal, at, arrived_s)
+                self._look_up(asked, request, item, terminal, at, arrived_s)
             else:
                 pending = self._pending(asked, terminal, request, arrived_s)
                 self._submit(request, terminal, pending, at)
@@ -114,6 +114,29 @@ class Desk:
             self._submit(request, relay.terminal, pending, at)
         else:
             pending.malformed(request.request_id, "type: a relay holds and releases, and asks nothing else for itself")
+
+    def _look_up(
+        self, asked: Asked, request: Request, item: RequestItem, terminal: Terminal, at: Moment, arrived_s: float
+    ) -> None:
+        """Take an advice, unless it stands on the operators' list: then it was declined, and stays so."""
+
+        def found(outcome: int | None) -> None:
+            pending = self._pending(asked, terminal, request, arrived_s)
+            if outcome is None:
+                self._take_advice(asked, request, item, terminal, at, arrived_s)
+            elif outcome < Outcome.REVERSED:
+                asked.send_error(request.request_id, outcome, "it stands on the operators' list", 0)
+            else:
+                self._decline(request, terminal, outcome, pending)
+
+        def unknown() -> None:
+            self._pending(asked, terminal, request, arrived_s).refuse(request.request_id, Refusal.UNAVAILABLE, 0)
+
+        self._conflicts.look_up(request.request_id, terminal.terminal_id, found, unknown)
+
+    def _decline(self, request: Request, terminal: Terminal, outcome: int, pending: Pending) -> None:
+        body = self._renderer.decided(int(request.op), terminal.network_id, outcome, 0, 0, None, 0, None)
+        pending.answer(request.request_id, body, replayed=False)
 
     def _take_advice(
         self, asked: Asked, request: Request, item: RequestItem, terminal: Terminal, at: Moment, arrived_s: float
@@ -165,9 +188,7 @@ class Desk:
         ttl_ms = min(request.ttl_ms or line.ttl_default_ms, line.ttl_max_ms)
         if not terminal.active:
             # Over TCP it could not even sign on.
-            refused = int(Outcome.NOT_PERMITTED)
-            body = self._renderer.decided(int(request.op), terminal.network_id, refused, 0, 0, None, 0, None)
-            pending.answer(request.request_id, body, replayed=False)
+            self._decline(request, terminal, int(Outcome.NOT_PERMITTED), pending)
         elif self._clock.monotonic_s() >= at.monotonic + ttl_ms / 1000:
             pending.refuse(request.request_id, Refusal.EXPIRED, 0)
         else:

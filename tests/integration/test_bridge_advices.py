@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
+from ledger.journal.enrolment import NewCard, enrol
 from ledger.journal.writer import JournalDown
 from ledger.programme import Rules
 from ledger.registry import relays
+from protocol import tokens
 from protocol.codes import ErrorCode, Message, Outcome, StatusState
 from protocol.messages import AnswerMessage
 from protocol.requests import (
@@ -259,6 +261,39 @@ async def test_a_declined_advice_that_is_asked_again_is_listed_once(hq: Headquar
         request = earn(77)
         for _ in range(3):
             assert declined(await relay.ask(request, sale_ms=NOW_MS)) == Outcome.UNKNOWN_CARD
+        assert len(await hq.conflicts()) == 1
+
+
+async def test_what_stands_on_the_list_stays_declined_because_people_may_have_made_up_for_it(hq: Headquarters) -> None:
+    async with hq.worker(), hq.relay() as relay:
+        request = earn(77)
+        assert declined(await relay.ask(request, sale_ms=NOW_MS)) == Outcome.UNKNOWN_CARD
+        # The relay did not hear it and is alone again; meanwhile the card is issued and people give the points by hand.
+        async with hq.database() as connection, connection.transaction():
+            await enrol(connection, [NewCard(hq.token(77), 1, tokens.masked(str(card(77).token)), 1)])
+            await connection.execute("UPDATE office.conflict SET settled_by = 'ann', settled_ms = 1")
+    async with hq.worker(), hq.relay() as relay:
+        approved(await relay.ask(earn(77), sale_ms=NOW_MS))
+        before = len(await hq.journal(77))
+        assert declined(await relay.ask(request, sale_ms=NOW_MS)) == Outcome.UNKNOWN_CARD
+        assert len(await hq.journal(77)) == before
+        # Another register's request is another one, whatever its id.
+        approved(await relay.ask(request, "T-1", sale_ms=NOW_MS))
+
+
+async def test_conflicts_of_two_registers_under_one_id_are_both_listed(hq: Headquarters) -> None:
+    async with hq.worker(), hq.relay() as relay:
+        request = earn(77)
+        for terminal in ("T-0", "T-1"):
+            assert declined(await relay.ask(request, terminal, sale_ms=NOW_MS)) == Outcome.UNKNOWN_CARD
+        assert len(await hq.conflicts()) == 2
+
+
+async def test_an_error_that_stands_on_the_list_is_the_same_error_again(hq: Headquarters) -> None:
+    async with hq.worker(), hq.relay() as relay:
+        spending = redeem()
+        for _ in range(2):
+            assert refused(await relay.ask(spending, sale_ms=NOW_MS)) == ErrorCode.MALFORMED
         assert len(await hq.conflicts()) == 1
 
 

@@ -115,6 +115,8 @@ async def test_a_conflict_is_listed_once_with_the_account_of_its_card(rig: Rig) 
         await ledger.add_conflicts([first, unknown, unreadable])
         await ledger.add_conflicts([first._replace(outcome=113), first])
         await ledger.add_conflicts([])
+        mine = first.request_id, first.terminal_id
+        assert await ledger.listed_conflicts([mine, (bytes(16), first.terminal_id), (mine[0], -1)]) == {mine: 105}
     async with rig.database() as connection:
         rows = await connection.fetch("SELECT * FROM office.conflict ORDER BY conflict_id")
         account = await connection.fetchval("SELECT account_id FROM card WHERE token = $1", token_of(0))
@@ -136,6 +138,7 @@ async def test_without_postgresql_nothing_of_it_is_pretended(rig: Rig, own_postg
             ledger.registers([1]),
             ledger.report_relays([RelayReport(relay_id, "", 1, 0, None, None)]),
             ledger.add_conflicts([conflict(fragile, relay_id)]),
+            ledger.listed_conflicts([(b"i" * 16, 1)]),
         ):
             with pytest.raises(JournalDown):
                 await call

@@ -33,7 +33,7 @@ CREATE TRIGGER terminal_added AFTER INSERT ON terminal REFERENCING NEW TABLE AS 
 -- `outcome` is the decline; below 100 it is the code of an ERROR (SPEC.md, error codes). `masked` is how the card may be shown.
 CREATE TABLE office.conflict (
     conflict_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    request_id bytea NOT NULL UNIQUE CHECK (length(request_id) = 16),
+    request_id bytea NOT NULL CHECK (length(request_id) = 16),
     relay_id integer NOT NULL REFERENCES relay,
     terminal_id integer NOT NULL REFERENCES terminal,
     account_id bigint REFERENCES account,
@@ -49,6 +49,7 @@ CREATE TABLE office.conflict (
     settled_by text,
     settled_ms bigint,
     note text NOT NULL DEFAULT '',
+    UNIQUE (request_id, terminal_id),
     CHECK ((settled_by IS NULL) = (settled_ms IS NULL))
 );
 CREATE INDEX conflict_open ON office.conflict (conflict_id) WHERE settled_ms IS NULL;
