@@ -281,6 +281,28 @@ async def test_what_stands_on_the_list_stays_declined_because_people_may_have_ma
         approved(await relay.ask(request, "T-1", sale_ms=NOW_MS))
 
 
+async def test_as_long_as_the_list_cannot_be_read_no_advice_is_decided(
+    hq: Headquarters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with hq.worker() as worker, hq.relay() as relay:
+        failures: list[Exception] = [JournalDown("away"), ValueError("a bug")]
+        listed = worker.ledger.listed_conflicts
+
+        async def failing(requests: Any) -> Any:
+            if failures:
+                raise failures.pop(0)
+            return await listed(requests)
+
+        assert worker.bridge is not None
+        monkeypatch.setattr(worker.bridge._conflicts, "_listed", failing)
+        request = earn(0)
+        for _ in range(2):
+            assert refused(await relay.ask(request, sale_ms=NOW_MS)) == ErrorCode.UNAVAILABLE
+            assert await hq.journal(0) == []
+        approved(await relay.ask(request, sale_ms=NOW_MS))
+        assert worker.bridge.figures()["in_flight"] == 0
+
+
 async def test_conflicts_of_two_registers_under_one_id_are_both_listed(hq: Headquarters) -> None:
     async with hq.worker(), hq.relay() as relay:
         request = earn(77)
