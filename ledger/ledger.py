@@ -82,6 +82,7 @@ class Ledger:
         self.programme: Programme = Programme.empty()
         self._postgres = engines.postgres
         self._place = place
+        self._owned = place.owned
         self._limits = limits
         self._renderer = renderer
         self._forward = forward
@@ -205,7 +206,7 @@ class Ledger:
         number = submission.account % self._limits.partitions
         owner = self._owners.get(number, "")
         # What is known of the owners is a moment old: it may still name who owned the partition before this worker.
-        if self._place.owned and (self._partitions[number].here or owner in ("", self._place.address)):
+        if self._owned and (self._partitions[number].here or owner in ("", self._place.address)):
             self._partitions[number].submit(submission)
         elif not owner:
             # An observer has nobody to send it to: nothing has happened, so it may be asked again.

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Final, NamedTuple, Self
 import msgpack
 
 from protocol import tokens
-from protocol.codes import AMOUNT_MAX, BlockReason, Message
+from protocol.codes import AMOUNT_MAX, INT_MAX, REQUEST_ID_BYTES, BlockReason, Message
 from protocol.fields import Malformed, array, binary_id, boolean, currency, text, uint
 
 CARD_VALUE_CHARACTERS_MAX: Final = 128
@@ -24,22 +24,25 @@ _HEAD_FIELDS: Final = 4
 Fields = tuple[Any, ...]
 Reader = Callable[[Any, str, bytes], Any]
 Layout = tuple[tuple[str, Reader], ...]
-_pack: Final[Callable[[Any], bytes]] = msgpack.packb
+# One packer for all: making one costs more than packing a request.
+_pack: Final[Callable[[Any], bytes]] = msgpack.Packer().pack
 
 
 # A frozen dataclass takes three times as long to make, and a server makes three objects of a request. So cards and
 # requests are not frozen; all the same nobody changes one.
-@dataclass(slots=True, unsafe_hash=True, repr=False)
+@dataclass(slots=True, unsafe_hash=True, repr=False, init=False)
 class Card:
     """A card as it was presented; `token` is its canonical token, or None when it has none (a BAD_CARD decline)."""
 
     kind: int
     value: str
-    token: str | None = field(init=False, compare=False)
+    token: str | None = field(compare=False)
 
-    def __post_init__(self) -> None:
+    def __init__(self, kind: int, value: str) -> None:
+        self.kind = kind
+        self.value = value
         try:
-            self.token = tokens.canonical(self.kind, self.value)
+            self.token = tokens.canonical(kind, value)
         except tokens.BadCard:
             self.token = None
 
@@ -70,14 +73,18 @@ def read_card(value: Any, name: str, request_id: bytes) -> Card:
     kind, presented = array(value, name, request_id, 2)[:2]
     if type(presented) is not str or not 1 <= len(presented) <= CARD_VALUE_CHARACTERS_MAX:
         raise Malformed(f"{name}.value", f"must be a str of 1..{CARD_VALUE_CHARACTERS_MAX} characters", request_id)
-    return Card(uint(kind, f"{name}.kind", request_id), presented)
+    if type(kind) is not int or not 0 <= kind <= INT_MAX:
+        uint(kind, f"{name}.kind", request_id)
+    return Card(kind, presented)
 
 
 def read_receipt(value: Any, name: str, request_id: bytes) -> Receipt:
     """Check [amount, currency, reference]."""
     amount, code, reference = array(value, name, request_id, 3)[:3]
+    if type(amount) is not int or not 0 <= amount <= AMOUNT_MAX:
+        uint(amount, "receipt.amount", request_id, 0, AMOUNT_MAX)
     return Receipt(
-        uint(amount, "receipt.amount", request_id, 0, AMOUNT_MAX),
+        amount,
         currency(code, "receipt.currency", request_id),
         text(reference, "receipt.reference", request_id, 0, REFERENCE_CHARACTERS_MAX),
     )
@@ -88,6 +95,8 @@ def _amount(value: Any, name: str, request_id: bytes) -> int:
 
 
 def _some_points(value: Any, name: str, request_id: bytes) -> int:
+    if type(value) is int and 1 <= value <= AMOUNT_MAX:
+        return value
     return uint(value, name, request_id, 1, AMOUNT_MAX)
 
 
@@ -130,14 +139,18 @@ class Request:
         """Check decoded fields, type first; raises Malformed. Elements after the known ones are ignored."""
         if len(fields) < len(cls.layout) + _HEAD_FIELDS:
             raise cls._missing(fields)
-        request_id = binary_id(fields[1], "request_id", None)
-        ttl_ms = uint(fields[2], "ttl_ms", request_id)
-        card = read_card(fields[3], "card", request_id)
-        at, tail = _HEAD_FIELDS, []
+        request_id, ttl_ms = fields[1], fields[2]
+        # What every request has is looked at here; only what is wrong is worth the call that says so.
+        if type(request_id) is not bytes or len(request_id) != REQUEST_ID_BYTES:
+            binary_id(request_id, "request_id", None)
+        if type(ttl_ms) is not int or not 0 <= ttl_ms <= INT_MAX:
+            uint(ttl_ms, "ttl_ms", request_id)
+        values = [request_id, ttl_ms, read_card(fields[3], "card", request_id)]
+        at = _HEAD_FIELDS
         for name, read in cls.layout:
-            tail.append(read(fields[at], name, request_id))
+            values.append(read(fields[at], name, request_id))
             at += 1
-        return cls(request_id, ttl_ms, card, *tail)
+        return cls(*values)
 
     @classmethod
     def _missing(cls, fields: Fields) -> Malformed:
@@ -151,7 +164,7 @@ class Request:
 
     def identity(self) -> Fields:
         """Return the fields after the card that make two requests with one id the same request."""
-        return self.tail()
+        return type(self).own_fields(self)
 
     def wire(self) -> Fields:
         """Return all fields, type first."""
@@ -163,7 +176,9 @@ def fingerprint(request: Request, terminal_id: str) -> bytes:
 
     A retry has the same fingerprint even when its time to live differs or the card was read in another way.
     """
-    content = (request.request_id, terminal_id, request.op, request.card.identity, *request.identity())
+    card = request.card
+    presented = card.identity if card.token is None else card.token
+    content = (request.request_id, terminal_id, request.op, presented, *request.identity())
     return blake2b(_pack(content), digest_size=FINGERPRINT_BYTES).digest()
 
 

@@ -348,7 +348,7 @@ class _Line(aiomqtt.Client):
         codes = await self.subscribe(options)  # type: ignore[arg-type]
         for topic, code in zip(topics, codes, strict=False):
             if getattr(code, "is_failure", False):
-                raise aiomqtt.MqttError(f"the broker refused the subscription of {topic}: {code}")
+                raise aiomqtt.MqttError(f"the broker refused the subscription of {without_group(topic)}: {code}")
 
     def send(self, topic: str, payload: bytes, qos: int, properties: _PublishProperties | None) -> asyncio.Future[bool]:
         if not self.has_room:
@@ -458,6 +458,11 @@ class _Line(aiomqtt.Client):
             self._loop.remove_reader(sock.fileno())
             self._loop.remove_writer(sock.fileno())
             sock.close()
+
+
+def without_group(topic: str) -> str:
+    """Return a subscription as people may see it: the name of a group that shares it may be a secret."""
+    return topic.split("/", 2)[-1] if topic.startswith(SHARED_PREFIX) else topic
 
 
 def _tls_context(ca_file: Path | None) -> ssl.SSLContext:

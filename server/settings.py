@@ -173,7 +173,9 @@ class Bridge(BaseModel):
     )
     bridge_sessions_max: Count = Field(default=10_000, description="Relays of one worker; more get GOODBYE BUSY.")
     bridge_in_flight_max: Count = Field(
-        default=8_192, description="Unanswered requests of all relays of one worker; more get ERROR BUSY."
+        default=8_192,
+        description="Unanswered requests of all relays of one worker, at most half of them from backlogs; more get "
+        "ERROR BUSY.",
     )
     bridge_backlog_at_once_max: Count = Field(
         default=256,

@@ -116,9 +116,12 @@ class Admission:
         except JournalDown as error:
             _log.warning("relays could not be looked up", count=len(part), reason=str(error))
             for waiting in part:
+                await self._outbox.wait_for_room()
                 self._goodbye(waiting.ends, Hint.BUSY, "try again later")
             return
         for ends, generation, place in part:
+            # All stores come at once when a broker is back.
+            await self._outbox.wait_for_room()
             relay = relays.get(place.code)
             home = None if relay is None else (str(relay.terminal.network_id), str(relay.terminal.store_id))
             if relay is None or home != (place.network, place.store) or not _holds(relay, generation):

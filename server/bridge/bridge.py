@@ -163,9 +163,9 @@ class Bridge:
         if not self._arrivals.closed:
             self._arrivals.closed = True
             await self._broker.unsubscribe(self._hello_topics)
-        while self._tasks and len(self._sessions) and self._clock.monotonic_s() < deadline_s:
+        while len(self._sessions) and self._broker.connected and self._clock.monotonic_s() < deadline_s:
             for session in self._sessions:
-                if not session.in_flight and not session.has_something_to_say:
+                if not (session.in_flight or session.has_something_to_say) and self._broker.has_room:
                     self._admission.end(session, Hint.DRAIN, "the server is restarting")
             await asyncio.sleep(_DRAIN_POLL_S)
         for session in self._sessions:

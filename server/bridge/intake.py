@@ -61,6 +61,7 @@ class Intake:
         self._tally = tally
         self._live: deque[_Waiting] = deque()
         self._backlog: deque[_Waiting] = deque()
+        self._backlog_in_flight = 0
         self._backlog_dispatched = 0
         self._scheduled = False
         self.in_flight = 0
@@ -77,6 +78,8 @@ class Intake:
             self.in_flight >= self._limits.in_flight_max
             or session.in_flight >= line.in_flight_max
             or (backlog and session.backlog_in_flight >= line.backlog_in_flight_max)
+            # However many stores come back at once, live requests have the other half.
+            or (backlog and self._backlog_in_flight >= self._limits.in_flight_max // 2)
         ):
             # What was not counted is not to be settled.
             self._busy(Asked(session, item.terminal, self._said, backlog=backlog), item)
@@ -84,6 +87,7 @@ class Intake:
             self.in_flight += 1
             session.in_flight += 1
             session.backlog_in_flight += backlog
+            self._backlog_in_flight += backlog
             now_s = self._clock.monotonic_s()
             (self._backlog if backlog else self._live).append(_Waiting(session, item, now_s - age_ms / 1000, now_s))
             self._work_soon()
@@ -137,6 +141,7 @@ class Intake:
         asked.session.in_flight -= 1
         if asked.backlog:
             asked.session.backlog_in_flight -= 1
+            self._backlog_in_flight -= 1
             self._backlog_dispatched -= 1
             if self._backlog:
                 self._work_soon()

@@ -28,6 +28,7 @@ class Outbox:
         self._expiry_s = expiry_s
         self._waiting: dict[Session, None] = {}
         self._scheduled = False
+        self._acknowledged = asyncio.Event()
 
     @property
     def empty(self) -> bool:
@@ -44,6 +45,12 @@ class Outbox:
         if not self._scheduled and self._waiting:
             self._scheduled = True
             asyncio.get_running_loop().call_soon(self._flush)
+
+    async def wait_for_room(self) -> None:
+        """Wait until a publication would be taken, or the broker is away and none will for a while."""
+        while self._broker.connected and not self._broker.has_room:
+            self._acknowledged.clear()
+            await self._acknowledged.wait()
 
     def send(self, topic: str, payload: bytes, correlation: bytes | None = None) -> bool:
         """Publish something at once; return False if that cannot be now."""
@@ -78,4 +85,5 @@ class Outbox:
     def _settled(self, published: asyncio.Future[bool]) -> None:
         if published.cancelled() or published.exception() is not None:
             self._tally.publications_lost += 1
+        self._acknowledged.set()
         self.resume()

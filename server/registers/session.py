@@ -65,9 +65,8 @@ class Session(asyncio.BaseProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Take bytes in any chunks; everything that they complete is dispatched at once."""
-        now_ms = self._reception.clock.now_ms()
-        connection = self._connection
-        events = connection.receive_data(data, now_ms, self._reception.busy_after_ms)
+        reception, connection = self._reception, self._connection
+        events = connection.receive_data(data, reception.clock.now_ms(), reception.busy_after_ms)
         if events:
             self._take(events)
         if connection.frame_under_way:

@@ -237,6 +237,9 @@ class Allowances:
             await self._drop(asked)
 
     async def _let_go(self, allowance: Allowance) -> None:
+        if self._of.get(allowance.card) != allowance:
+            # The line was lost in this very moment, and a redemption has it.
+            return
         if await self._change(allowance._replace(state=AllowanceState.RELEASING)):
             release = self._release(allowance)
             await self.released(release, await self._line.ask(release.item, _TIMEOUT_S))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
@@ -19,15 +18,11 @@ from server.registers.pending import Sender
 from server.relay.allowances import Allowances, Release
 from server.relay.asking import Line, LineDown, NoReply
 from server.relay.balances import Balances
+from server.relay.desk_memory import DeskMemory, Heard
 from server.relay.offline import Alone, Approved, Refused, Told, decide, declined, is_advice, stored_message
 from server.relay.store import Store
 from server.relay.store_errors import StoreFailed, StoreFull
 from server.relay.store_rows import Advice
-
-_REMEMBERED_MAX: Final = 4_096
-"""Requests in doubt, and reversals that headquarters has approved, of which the relay knows in memory."""
-_HEARD_MAX: Final = 1_024
-"""Approvals of headquarters that the relay can repeat when it is off line."""
 
 _SPENDING: Final = frozenset({int(Message.REDEEM), int(Message.HOLD), int(Message.SALE)})
 _READING: Final = frozenset({int(Message.BALANCE), int(Message.STATUS)})
@@ -99,12 +94,7 @@ class Desk:
         self._limits = limits
         self._tasks: set[asyncio.Task[None]] = set()
         self._last_of: dict[bytes, asyncio.Task[None]] = {}
-        # A line that gave no reply to these left a doubt; ids only.
-        self._doubtful: OrderedDict[bytes, None] = OrderedDict()
-        # What headquarters has reversed, by request and card: a copy that comes late must not be taken as an advice.
-        self._closed: OrderedDict[tuple[bytes, bytes], None] = OrderedDict()
-        # Approvals of headquarters, so that a register that lost one hears it again off line, and not another one.
-        self._heard: OrderedDict[bytes, tuple[_Asked, bytes]] = OrderedDict()
+        self._memory = DeskMemory()
         self._draining = False
 
     @property
@@ -154,7 +144,7 @@ class Desk:
     def _excuse(self, asked: _Asked, code: ErrorCode, text: str) -> None:
         if asked.answered:
             return
-        if code is ErrorCode.BUSY and asked.request.request_id in self._doubtful:
+        if code is ErrorCode.BUSY and self._memory.is_doubtful(asked.request.request_id):
             # BUSY says that there was no effect; of this one nobody can say so.
             code, text = ErrorCode.UNAVAILABLE, _DOUBT_TEXT
         asked.refuse(int(code), text, self._limits.busy_retry_after_ms)
@@ -249,7 +239,7 @@ class Desk:
         return True
 
     def _doubt(self, asked: _Asked) -> bool:
-        _remember(self._doubtful, asked.request.request_id)
+        self._memory.doubt(asked.request.request_id)
         if is_advice(asked.request):
             return False
         asked.refuse(int(ErrorCode.UNAVAILABLE), _DOUBT_TEXT)
@@ -273,13 +263,13 @@ class Desk:
         """Remember what headquarters' answer says of the card."""
         if not isinstance(message, AnswerMessage):
             return
-        self._doubtful.pop(asked.request.request_id, None)
+        self._memory.settle(asked.request.request_id)
         answer, request, card = message.answer, asked.request, asked.card
         if request.op == Message.REVERSE and answer.approved:
             original_id: bytes = request.original_id  # type: ignore[attr-defined]
-            _remember(self._closed, (original_id, card))
+            self._memory.close(original_id, card)
         if answer.approved and request.op not in _READING:
-            _remember(self._heard, request.request_id, (asked, message.body), _HEARD_MAX)
+            self._memory.hear(Heard(request, asked.terminal.code, message.body))
         if answer.balance is None or message.replayed or request.card.token is None:
             return
         now_ms = self._line.server_now_ms()
@@ -292,15 +282,15 @@ class Desk:
 
     async def _answer_alone(self, asked: _Asked) -> None:
         request = asked.request
-        heard, body = self._heard.get(request.request_id, (None, b""))
+        heard = self._memory.heard(request.request_id)
         if heard is not None:
             if heard.fingerprint == asked.fingerprint:
-                asked.answer(body, replayed=True)
+                asked.answer(heard.body, replayed=True)
             else:
                 asked.refuse(int(ErrorCode.ID_REUSED), _REUSED_TEXT)
             return
         pair = (request.request_id, asked.card)
-        if int(request.op) in _REVERSIBLE and (pair in self._store.reversed or pair in self._closed):
+        if int(request.op) in _REVERSIBLE and (pair in self._store.reversed or self._memory.is_closed(*pair)):
             asked.answer(declined(Outcome.REVERSED).body)
             return
         roster = self._roster()
@@ -324,7 +314,7 @@ class Desk:
         elif request.op == Message.REDEEM:
             server_now_ms = self._allowances.trusted_now_ms()
             # Of one in doubt headquarters may have spent already, perhaps another number of points.
-            if request.request_id not in self._doubtful:
+            if not self._memory.is_doubtful(request.request_id):
                 allowance = self._allowances.of(asked.card)
         time_ms = asked.at.now_ms if server_now_ms is None else server_now_ms
         return Alone(roster, asked.terminal, time_ms, server_now_ms, known, allowance)
@@ -368,10 +358,3 @@ def _read(reply: ReplyItem) -> AnswerMessage | ErrorMessage | None:
     except DecodeError:
         return None
     return message if isinstance(message, AnswerMessage | ErrorMessage) else None
-
-
-def _remember(kept: OrderedDict[Any, Any], key: Any, value: Any = None, most: int = _REMEMBERED_MAX) -> None:
-    kept[key] = value
-    kept.move_to_end(key)
-    while len(kept) > most:
-        kept.popitem(last=False)

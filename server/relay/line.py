@@ -212,11 +212,11 @@ class HeadquartersLine:
         self._lost_s = self._owed_s = self._roster_asked_s = None
         self._welcome_s = self._heard_s = now
         self._clock.heard(self._core.server_time_ms(self._clock.monotonic_ms()))
+        self._greeting.welcomed()
+        self._note_up(limits)
         self._queue.ask_again()
         self._tell(now)
         self._flush()
-        self._note_up(limits)
-        self._greeting.welcomed()
 
     def _data(self, data: Data) -> None:
         _, roster_version, items = self._core.open(data, self._clock.monotonic_ms())

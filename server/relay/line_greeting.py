@@ -74,8 +74,9 @@ class Greeting:
 
     def refused(self, reason: str) -> None:
         """Take note that the last HELLO seems to lead to nothing; a WELCOME to it counts all the same."""
+        if reason != self.refusal:
+            _log.warning("no session", reason=reason)
         self.refusal = reason
-        _log.warning("no session", reason=reason)
         self._settle(welcomed=False)
 
     def steady(self) -> None:

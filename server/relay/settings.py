@@ -103,7 +103,7 @@ class RelayObservation(BaseModel):
         default=3_600_000, description="How old the oldest waiting request may be until it does."
     )
     status_interval_ms: Milliseconds = Field(
-        default=1_000, description="How often the running relay notes how it is, for `relay status`."
+        default=5_000, description="How often the running relay notes on its disk how it is, for `relay status`."
     )
     drain_timeout_ms: Milliseconds = Field(
         default=10_000, description="How long a stopping relay may finish what is in flight."

@@ -157,7 +157,7 @@ class Store:
         await self._thread.write(partial(work.add_allowance, allowance=allowance))
 
     async def change_allowance(self, allowance: Allowance) -> bool:
-        """Write the state, points and times of an allowance; False if it is not there any more."""
+        """Write the state, points and times of an allowance; False if it is gone, or spent from."""
         return await self._thread.write(partial(work.change_allowance, allowance=allowance))
 
     async def drop_allowance(self, hold_id: bytes) -> None:

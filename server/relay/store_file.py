@@ -17,8 +17,9 @@ LOCK_FILE: Final = "relay.lock"
 
 _APPLICATION_ID: Final = 0x54574952
 """Says in the file's header that it is a relay's store: "TWIR"."""
-_LOCK_WAIT_S: Final = 0.2
-"""How long SQLite waits for another process, which may only be one that reads the status."""
+_OPEN_WAIT_S: Final = 5.0
+_LOCK_WAIT_MS: Final = 200
+"""How long SQLite waits for another process, which may only be one that reads the status: at first, and later."""
 _FOLDER_MODE: Final = 0o700
 _FILE_MODE: Final = 0o600
 
@@ -43,7 +44,7 @@ def open_store(folder: Path) -> sqlite3.Connection:
     path = folder / STORE_FILE
     try:
         _make(path)
-        connection = sqlite3.connect(path, timeout=_LOCK_WAIT_S, isolation_level=None)
+        connection = sqlite3.connect(path, timeout=_OPEN_WAIT_S, isolation_level=None)
     except (OSError, sqlite3.Error) as error:
         raise StoreUnusable(f"{path} cannot be opened: {error}") from error
     try:
@@ -91,6 +92,7 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
         connection.execute(f"PRAGMA {setting}")
     for missing in range(version + 1, VERSION + 1):
         _migrate(connection, missing)
+    connection.execute(f"PRAGMA busy_timeout = {_LOCK_WAIT_MS}")
 
 
 def _header(connection: sqlite3.Connection, name: str) -> int:

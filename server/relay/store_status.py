@@ -48,8 +48,15 @@ def read_conflicts(folder: Path, count: int) -> list[Conflict]:
 @contextlib.contextmanager
 def _opened(folder: Path) -> Iterator[sqlite3.Connection]:
     path = folder / STORE_FILE
-    if not path.exists():
-        raise StoreUnusable(f"there is no relay's store in {folder}: is data_dir the one that the relay runs with?")
+    try:
+        # Also when the folder is closed to whoever asks.
+        path.open("rb").close()
+    except FileNotFoundError:
+        raise StoreUnusable(
+            f"there is no relay's store in {folder}: is data_dir the one that the relay runs with?"
+        ) from None
+    except OSError as error:
+        raise StoreUnusable(f"{path} cannot be read: {error.strerror}: be the user that the relay runs as") from None
     try:
         connection = sqlite3.connect(f"file:{quote(str(path.absolute()))}?mode=ro", timeout=_WAIT_S, uri=True)
         with contextlib.closing(connection):

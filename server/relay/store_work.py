@@ -180,7 +180,7 @@ def add_allowance(connection: sqlite3.Connection, allowance: Allowance) -> None:
 
 
 def change_allowance(connection: sqlite3.Connection, allowance: Allowance) -> bool:
-    """Write the state, points and times of an allowance; return whether it is there."""
+    """Write the state, points and times of an allowance; return whether it is there and not spent."""
     return connection.execute(statements()["allowance_change"], (*allowance[4:], allowance.hold_id)).rowcount > 0
 
 

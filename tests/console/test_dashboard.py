@@ -91,7 +91,7 @@ async def test_a_partner_sees_own_networks_only(chain: Site) -> None:
         await chain.see(page, "/", "dashboard-partner")
         await expect(page.locator(".tile dt").first).to_have_text("Approved")
         await expect(page.locator("#find")).to_have_count(0)
-        await expect(page.locator("nav.main a")).to_have_text(["Dashboard", "Coalition", "Rules"])
+        await expect(page.locator("nav.main a")).to_have_text(["Dashboard", "Coalition", "Relays", "Rules"])
 
 
 async def test_it_works_without_scripts(chain: Site) -> None:

@@ -1,6 +1,7 @@
 """Stores ask through the bridge what registers ask over TCP: real broker, real engines, a relay played by hand."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -231,6 +232,27 @@ async def test_past_its_limit_a_relay_is_told_busy_and_nothing_of_it_is_lost(
     await hq.verify()
 
 
+async def test_backlogs_leave_room_for_live_requests(
+    postgres_url: str, valkey_url: str, broker_url: str, tmp_path: Path
+) -> None:
+    hq = Headquarters(
+        postgres_url, valkey_url, broker_url, tmp_path,
+        bridge_relay_in_flight_max=8, bridge_relay_backlog_in_flight_max=8, bridge_in_flight_max=8,
+        bridge_backlog_at_once_max=1,
+    )  # fmt: skip
+    await hq.prepare()
+    async with hq.worker(), hq.relay("R-1") as one, hq.relay("R-2") as two:
+        two.publish([Report(0, 0, 0, 0)])
+        backlog, live = [earn(number) for number in range(8)], [earn(number) for number in range(8, 10)]
+        one.publish([one.item(request, sale_ms=1) for request in backlog] + [one.item(request) for request in live])
+        for request in live:
+            approved(await one.reply(request.request_id))
+        told = [await one.reply(request.request_id) for request in backlog]
+        assert sum(isinstance(reply, ErrorMessage) and reply.code == ErrorCode.BUSY for reply in told) == 4
+        approved(await two.ask(earn(), "X-0"))
+    await hq.verify()
+
+
 async def test_too_many_relays_are_told_to_come_later(
     postgres_url: str, valkey_url: str, broker_url: str, tmp_path: Path
 ) -> None:
@@ -241,6 +263,25 @@ async def test_too_many_relays_are_told_to_come_later(
         await until(lambda: two.goodbyes)
         assert two.goodbyes[0].reason == Hint.BUSY
         approved(await one.ask(earn()))
+
+
+async def test_relays_that_come_and_are_sent_on_all_at_once_each_hear_it(
+    postgres_url: str, valkey_url: str, broker_url: str, tmp_path: Path
+) -> None:
+    hq = Headquarters(postgres_url, valkey_url, broker_url, tmp_path, mqtt_publications_max=1)
+    await hq.prepare(relays=12)
+    async with contextlib.AsyncExitStack() as stack:
+        relays = [await stack.enter_async_context(hq.relay(code, sign_on=False)) for code in hq.credentials]
+        async with hq.worker():
+            for relay in relays:
+                relay.say_hello()
+            await until(lambda: all(relay.welcomes for relay in relays))
+            for relay in relays:
+                relay.publish([Report(0, 0, 0, 0)])
+            await until(lambda: all(len(relay.received) == 2 for relay in relays))
+        await until(lambda: all(relay.goodbyes for relay in relays))
+        assert {relay.goodbyes[0].reason for relay in relays} == {Hint.DRAIN}
+        assert all(len(relay.received) == 3 for relay in relays)
 
 
 async def test_the_roster_names_the_stores_registers_and_follows_changes(hq: Headquarters) -> None:

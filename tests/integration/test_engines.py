@@ -46,6 +46,15 @@ def wait_gone(*pids: int, timeout_s: float = 20) -> None:
         time.sleep(0.02)
 
 
+def knows_huge_pages() -> bool:
+    try:
+        name, version = (os.confstr("CS_GNU_LIBC_VERSION") or "").split()
+    except ValueError:
+        return False
+    new_enough = name == "glibc" and tuple(int(part) for part in version.split(".")) >= (2, 35)
+    return new_enough and Path("/sys/kernel/mm/transparent_hugepage").is_dir()
+
+
 async def test_postgres_is_real_and_durable(postgres_url: str) -> None:
     assert await ask(postgres_url, "SHOW fsync") == "on"
     assert await ask(postgres_url, "SHOW synchronous_commit") == "on"
@@ -174,6 +183,21 @@ def test_valkey_keeps_its_data(own_valkey: EmbeddedValkey) -> None:
     assert own_valkey.start() == url
     with redis.Redis.from_url(url) as client:
         assert client.get("kept") == b"1"
+
+
+@pytest.mark.skipif(not knows_huge_pages(), reason="needs huge pages, and a GNU C library that asks for them")
+def test_the_memory_of_valkey_asks_for_huge_pages(own_valkey: EmbeddedValkey, monkeypatch: pytest.MonkeyPatch) -> None:
+    own_valkey.stop()
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.check=0")
+    own_valkey.start()
+    with redis.Redis.from_url(own_valkey.url) as client:
+        client.set("large", bytes(16 * 2**20))
+        # Where the kernel gives huge pages to all, Valkey would otherwise refuse them for itself.
+        assert client.config_get("disable-thp") == {"disable-thp": "no"}
+    process = Path("/proc") / str(own_valkey.pid)
+    assert any(line.startswith("VmFlags:") and " hg" in line for line in (process / "smaps").read_text().splitlines())
+    # What somebody else asked of the C library stays.
+    assert b"GLIBC_TUNABLES=glibc.malloc.check=0" in (process / "environ").read_bytes()
 
 
 def test_a_paused_valkey_answers_after_it_is_resumed(own_valkey: EmbeddedValkey) -> None:

@@ -10,7 +10,6 @@ import struct
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -18,9 +17,6 @@ from zoneinfo import ZoneInfo
 import msgpack
 import psutil
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from ledger.business_day import BusinessDay
 from ledger.clock import SystemClock
@@ -40,6 +36,7 @@ from server.registers.listener import Listener
 from server.registers.reception import ConnectionLimits, Reception
 from server.registers.terminal_room import TerminalRoom
 from server.registers.tls import server_context
+from tests.rigs.certificates import certificate
 
 SECRET = "Zq7-vNfK3mPw9sXt2LdYhR5b"
 SALT = b"0123456789abcdef"
@@ -656,31 +653,6 @@ async def test_a_drain_ends_even_if_an_answer_never_comes(shop: Shop) -> None:
 
 
 # TLS.
-
-
-def certificate(folder: Path, name: str) -> tuple[Path, Path]:
-    """Write a self-signed certificate for localhost and its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-    now = datetime.now(UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    cert_file, key_file = folder / f"{name}.pem", folder / f"{name}.key"
-    cert_file.write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    key_file.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    return cert_file, key_file
 
 
 async def test_a_register_signs_on_over_tls_and_a_plain_one_does_not(tmp_path: Path) -> None:

@@ -17,7 +17,16 @@ from server.engines import binaries
 from server.engines.broker import EmbeddedBroker
 from server.engines.child import Child
 from server.engines.ports import free_port
-from server.mqtt import Broker, BrokerAddress, BrokerLimits, Congested, Message, NotConnected, NotPublished
+from server.mqtt import (
+    Broker,
+    BrokerAddress,
+    BrokerLimits,
+    Congested,
+    Message,
+    NotConnected,
+    NotPublished,
+    without_group,
+)
 from tests.rigs.old_broker import OldBroker
 
 EAGER = BrokerLimits(backoff_first_s=0.02, backoff_max_s=0.1, connect_timeout_s=1.0, keepalive_s=1)
@@ -282,6 +291,11 @@ def test_an_unusable_url_is_refused_without_its_password(url: str) -> None:
     with pytest.raises(ValueError, match=r"broker's URL") as raised:
         BrokerAddress.parse(url)
     assert "sesame" not in str(raised.value)
+
+
+def test_the_name_of_a_sharing_group_is_not_shown() -> None:
+    assert without_group("$share/secret/tillwire/1/+/+/+/hello") == "tillwire/1/+/+/+/hello"
+    assert without_group("tillwire/1/a") == "tillwire/1/a"
 
 
 def test_user_and_password_may_hold_any_character() -> None:

@@ -1,6 +1,7 @@
 """A register behind a relay, a real broker, the bridge and the ledger: what it hears on line, off line, and after."""
 
 import asyncio
+import ssl
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 
 from ledger.clock import SystemClock
 from ledger.registry import terminals
+from protocol.client import Client
 from protocol.codes import BlockReason, ErrorCode, Goodbye, Outcome, StatusState
 from protocol.messages import AnswerMessage, ErrorMessage
 from protocol.requests import (
@@ -29,9 +31,11 @@ from protocol.requests import (
 )
 from protocol.session import Farewell, Welcome
 from server.engines.broker import EmbeddedBroker
+from tests.rigs.certificates import certificate
 from tests.rigs.shop_rig import (
     CARDS,
     RECEIPT,
+    SECRET,
     Counter,
     Headquarters,
     Shop,
@@ -152,6 +156,17 @@ async def test_who_is_suspended_or_has_a_new_secret_at_headquarters_is_sent_away
     stranger = await (await counter.connect(shop.port, "T-9")).sign_on()
     assert isinstance(stranger, Farewell)
     assert stranger.reason == Goodbye.AUTH_FAILED
+
+
+async def test_registers_speak_tls_to_a_relay_that_has_a_certificate(
+    headquarters: Headquarters, tmp_path: Path
+) -> None:
+    cert_file, key_file = certificate(tmp_path, "relay")
+    trusting = ssl.create_default_context(cafile=str(cert_file))
+    async with Shop(headquarters, tmp_path / "relay", tls_cert_file=cert_file, tls_key_file=key_file) as shop:
+        await shop.until_up()
+        async with Client("localhost", shop.port, "T-0", SECRET, tls=trusting) as client:
+            assert (await client.earn(card(0), RECEIPT)).earned == 10_000
 
 
 # Off line.

@@ -141,6 +141,21 @@ async def test_on_line_the_allowance_is_let_go_first_so_that_all_points_can_be_s
     await until(lambda: state(shop) is None)
 
 
+async def test_what_a_redemption_took_in_the_moment_when_it_should_be_let_go_is_not_let_go(shop: Premises) -> None:
+    await lent(shop)
+    shop.headquarters.now_ms += LENDING.allowance_ms - 1
+    spent = shop.hand_over(redeem(100))
+    shop.line.up = False
+    allowance = shop.allowances.of(shop.card())
+    assert allowance is not None
+    assert (await asyncio.wait_for(spent.heard, 20)).outcome == Outcome.APPROVED
+    shop.line.up = True
+    await shop.allowances._let_go(allowance)
+    assert Message.RELEASE not in ops(shop)
+    await shop.drained()
+    assert shop.headquarters.balances[TOKEN] == 700
+
+
 async def test_an_allowance_let_go_twice_does_not_take_the_next_one_with_it(shop: Premises) -> None:
     await lent(shop)
     release = await shop.allowances.release_before(shop.card())

@@ -195,7 +195,10 @@ async def test_more_than_fits_into_the_window_is_drained(shop: Premises, monkeyp
     assert not shop.backlog._lanes
 
 
-async def test_what_is_queued_while_the_line_is_up_goes_at_once(shop: Premises) -> None:
+async def test_what_is_queued_while_the_line_is_up_goes_at_once(
+    shop: Premises, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backlog, "_LOOK_EVERY_S", 1_000.0)
     first = earn()
     await shop.ask(first)
     await shop.drained()
@@ -203,7 +206,7 @@ async def test_what_is_queued_while_the_line_is_up_goes_at_once(shop: Premises) 
     late = earn()
     await shop.ask(late)
     shop.line.silent = False
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(20):
         while shop.store.queued:
             await asyncio.sleep(0.002)
     assert late.request_id in shop.headquarters.answers

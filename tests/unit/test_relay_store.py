@@ -391,6 +391,13 @@ async def test_an_allowance_that_is_gone_does_not_come_back(store: Store) -> Non
     assert await store.allowances() == []
 
 
+async def test_an_allowance_that_is_spent_cannot_be_let_go(store: Store) -> None:
+    await store.add_allowance(granted())
+    await store.take(advice(hold_id=b"h" * 16))
+    assert not await store.change_allowance(granted()._replace(state=AllowanceState.RELEASING))
+    assert [each.state for each in await store.allowances()] == [AllowanceState.SPENT]
+
+
 async def test_a_card_has_one_allowance_and_a_mistake_there_harms_nobody_else(store: Store) -> None:
     await store.add_allowance(granted())
     second = asyncio.ensure_future(store.add_allowance(granted()._replace(hold_id=b"i" * 16)))

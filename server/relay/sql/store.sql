@@ -55,7 +55,7 @@ DELETE FROM balance WHERE card IN (SELECT card FROM balance ORDER BY at_ms LIMIT
 INSERT INTO allowance (hold_id, card, kind, value, state, points, from_ms, until_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 
 -- name: allowance_change
-UPDATE allowance SET state = ?, points = ?, from_ms = ?, until_ms = ? WHERE hold_id = ?
+UPDATE allowance SET state = ?, points = ?, from_ms = ?, until_ms = ? WHERE hold_id = ? AND state <> 2
 
 -- name: allowance_turn
 UPDATE allowance SET state = ? WHERE hold_id = ? AND state = ?
