@@ -42,6 +42,7 @@ from tests.measurements.offline_sales import Plan, sales
 _AT_ONCE = 256
 _TELL_S = 0.5
 _NICE = 10
+_GARBAGE = 200_000
 _NOBODYS_KEY = bytes(32)
 
 
@@ -170,6 +171,7 @@ async def come_back(stores: Stores, harm: Harm, seed: int) -> None:
         # The heap of two hundred relays is no relay's: nobody else would walk through it with each collection.
         gc.collect()
         gc.freeze()
+        gc.set_threshold(_GARBAGE)
         while not ended.done():
             did: Counter[str] = Counter()
             for relay in relays:
