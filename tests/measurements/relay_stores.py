@@ -43,6 +43,8 @@ _AT_ONCE = 256
 _TELL_S = 0.5
 _NICE = 10
 _GARBAGE = 200_000
+#: Each relay writes down how it is once a second; two hundred of them would do little else.
+_STATUS_MS = 10_000
 _NOBODYS_KEY = bytes(32)
 
 
@@ -67,6 +69,7 @@ class Stores:
                 mqtt_url=SecretStr(self.mqtt_url),
                 data_dir=self.folder / f"store-{number}",
                 listen_port=0,
+                status_interval_ms=_STATUS_MS,
             )
             for number, credential in zip(self.numbers, self.credentials, strict=True)
         ]
