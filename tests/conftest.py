@@ -10,7 +10,7 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,9 @@ settings.register_profile("fresh", print_blob=True)
 settings.load_profile("fresh" if "TILLWIRE_PROPERTY_CASES" in os.environ else "repeatable")
 
 SMALL = {"shared_buffers": "64MB", "max_wal_size": "512MB"}
+#: The engine that all share is never killed, and its data go with it: nothing is gained by waiting for the disk, which
+#: is what making and dropping a database mostly does. A test that kills an engine has `own_postgres`, which waits.
+SHARED = {**SMALL, "fsync": "off", "full_page_writes": "off"}
 
 
 @pytest.fixture(scope="session")
@@ -53,7 +56,7 @@ def own_folder(engines_folder: Path) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def postgres_server(engines_folder: Path) -> Iterator[EmbeddedPostgres]:
-    engine = EmbeddedPostgres(engines_folder / "postgresql", options=SMALL)
+    engine = EmbeddedPostgres(engines_folder / "postgresql", options=SHARED)
     engine.start()
     yield engine
     engine.stop()
@@ -67,6 +70,28 @@ def migrated_template(postgres_server: EmbeddedPostgres) -> str:
     return "migrated"
 
 
+@pytest.fixture(scope="session")
+def make_template(
+    postgres_server: EmbeddedPostgres, migrated_template: str
+) -> Callable[[str, Callable[[Any], Awaitable[None]]], str]:
+    """Make a database to be copied: with all migrations, and with what is put into it."""
+
+    def make(name: str, fill: Callable[[Any], Awaitable[None]]) -> str:
+        _administer(postgres_server, f"CREATE DATABASE {name} TEMPLATE {migrated_template} STRATEGY FILE_COPY")
+
+        async def work() -> None:
+            connection = await asyncpg.connect(postgres_server.url_of(name))
+            try:
+                await fill(connection)
+            finally:
+                await connection.close()
+
+        _apart(work())
+        return name
+
+    return make
+
+
 @pytest.fixture
 def databases(postgres_server: EmbeddedPostgres) -> Iterator[Callable[[str], str]]:
     """Make databases as copies of a named one; they go away with the test."""
@@ -74,7 +99,7 @@ def databases(postgres_server: EmbeddedPostgres) -> Iterator[Callable[[str], str
 
     def make(template: str) -> str:
         name = f"test_{secrets.token_hex(6)}"
-        _administer(postgres_server, f"CREATE DATABASE {name} TEMPLATE {template}")
+        _administer(postgres_server, f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")
         made.append(name)
         return postgres_server.url_of(name)
 

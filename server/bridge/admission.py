@@ -128,7 +128,9 @@ class Admission:
             if relay is None or home != (place.network, place.store) or not _holds(relay, generation):
                 _log.warning("a relay was refused", terminal=place.code, known=relay is not None)
                 self._goodbye(ends, Hint.REFUSED, "this relay is suspended, or its credential holds no more")
-            elif len(self._sessions) >= self._limits.sessions_max:
+            elif len(self._sessions) >= self._limits.sessions_max and not self._sessions.knows(
+                relay.terminal.terminal_id
+            ):
                 _log.warning("too many relays", sessions_max=self._limits.sessions_max)
                 self._goodbye(ends, Hint.BUSY, "too many relays are here")
             else:

@@ -30,6 +30,10 @@ class Sessions:
         """How many relays are there."""
         return len(self._confirmed)
 
+    def knows(self, relay_id: int) -> bool:
+        """Whether a relay has a session, confirmed or not."""
+        return relay_id in self._confirmed or relay_id in self._unconfirmed
+
     def get(self, session_id: bytes) -> Session | None:
         """Return a session that has not ended."""
         return self._by_id.get(session_id)

@@ -6,7 +6,7 @@ import asyncio
 import os
 import shutil
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +19,7 @@ import uvloop
 from playwright.async_api import Browser, BrowserContext, Page, async_playwright
 
 from admin_api.security.permissions import Role
+from ledger.clock import SystemClock
 from tests.rigs.figures_demo import fill
 from tests.rigs.office_rig import OfficeRig
 from tests.rigs.people import invited, session_cookie
@@ -26,6 +27,9 @@ from tests.rigs.people import invited, session_cookie
 SCREENSHOTS = Path(__file__).parents[2] / "build" / "screenshots"
 DESKTOP = {"width": 1280, "height": 900}
 PHONE = {"width": 360, "height": 740}
+#: Network and share of each store.
+CHAIN = {1: (1, 0.5), 2: (1, 0.3), 3: (2, 0.2)}
+TROUBLE_MS = 1_800_000
 _ARGUMENTS = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
@@ -114,8 +118,8 @@ class Site:
         await page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)
 
 
-@pytest.fixture
-async def site(postgres_url: str, valkey_url: str) -> AsyncIterator[Site]:
+@asynccontextmanager
+async def running(postgres_url: str, valkey_url: str) -> AsyncIterator[Site]:
     executable = chromium()
     with socket.create_server(("127.0.0.1", 0)) as listening:
         rig = OfficeRig(postgres_url, valkey_url)
@@ -136,16 +140,31 @@ async def site(postgres_url: str, valkey_url: str) -> AsyncIterator[Site]:
 
 
 @pytest.fixture
-async def chain(site: Site) -> Site:
+async def site(postgres_url: str, valkey_url: str) -> AsyncIterator[Site]:
+    async with running(postgres_url, valkey_url) as site:
+        yield site
+
+
+@pytest.fixture(scope="session")
+def figures_template(make_template: Callable[[str, Callable[[Any], Awaitable[None]]], str]) -> str:
+    """Make a database with a week of figures once: of a chain whose stores a test adds, as nothing refers to them."""
+
+    async def gathered(db: Any) -> None:
+        await fill(db, SystemClock().now_ms(), 8, stores=CHAIN, trouble_ms=TROUBLE_MS)
+
+    return make_template("figures", gathered)
+
+
+@pytest.fixture
+async def chain(databases: Callable[[str], str], figures_template: str, valkey_url: str) -> AsyncIterator[Site]:
     """The same with a second network, a week of figures and some trouble half an hour ago."""
-    db = await asyncpg.connect(site.rig.postgres_url)
-    await db.execute(
-        """INSERT INTO network (partner_id, name, currency) VALUES (1, 'Harvest Express', 'EUR');
-        INSERT INTO store (network_id, name) VALUES (1, 'Station Square'), (2, 'Airport, Terminal 2')"""
-    )
-    stores = {1: (1, 0.5), 2: (1, 0.3), 3: (2, 0.2)}
-    await fill(db, site.rig.clock.now_ms(), 8, stores=stores, trouble_ms=1_800_000)
-    # The dashboard wants to know that there is a journal at all.
-    await site.rig.office.desk.adjust(os.urandom(16), site.rig.cards[0].account, 1_000, 0, "first")
-    await db.close()
-    return site
+    async with running(databases(figures_template), valkey_url) as site:
+        db = await asyncpg.connect(site.rig.postgres_url)
+        await db.execute(
+            """INSERT INTO network (partner_id, name, currency) VALUES (1, 'Harvest Express', 'EUR');
+            INSERT INTO store (network_id, name) VALUES (1, 'Station Square'), (2, 'Airport, Terminal 2')"""
+        )
+        await db.close()
+        # The dashboard wants to know that there is a journal at all.
+        await site.rig.office.desk.adjust(os.urandom(16), site.rig.cards[0].account, 1_000, 0, "first")
+        yield site

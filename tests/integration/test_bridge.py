@@ -263,6 +263,10 @@ async def test_too_many_relays_are_told_to_come_later(
         await until(lambda: two.goodbyes)
         assert two.goodbyes[0].reason == Hint.BUSY
         approved(await one.ask(earn()))
+        # One that is here may begin anew.
+        await one.sign_on()
+        approved(await one.ask(earn()))
+        assert not one.goodbyes
 
 
 async def test_relays_that_come_and_are_sent_on_all_at_once_each_hear_it(

@@ -55,11 +55,12 @@ def knows_huge_pages() -> bool:
     return new_enough and Path("/sys/kernel/mm/transparent_hugepage").is_dir()
 
 
-async def test_postgres_is_real_and_durable(postgres_url: str) -> None:
-    assert await ask(postgres_url, "SHOW fsync") == "on"
-    assert await ask(postgres_url, "SHOW synchronous_commit") == "on"
-    assert await ask(postgres_url, "SHOW server_encoding") == "UTF8"
-    assert await ask(postgres_url, "SHOW data_checksums") == "on"
+async def test_postgres_is_real_and_durable(own_postgres: EmbeddedPostgres) -> None:
+    assert await ask(own_postgres.url, "SHOW fsync") == "on"
+    assert await ask(own_postgres.url, "SHOW full_page_writes") == "on"
+    assert await ask(own_postgres.url, "SHOW synchronous_commit") == "on"
+    assert await ask(own_postgres.url, "SHOW server_encoding") == "UTF8"
+    assert await ask(own_postgres.url, "SHOW data_checksums") == "on"
 
 
 async def test_each_test_has_a_database_of_its_own(new_database: Callable[[], str]) -> None:

@@ -41,6 +41,10 @@ from tests.measurements.offline_sales import Plan, sales
 #: What one store's desk has under way while it is filled; its own registers would be a few.
 _AT_ONCE = 256
 _TELL_S = 0.5
+_NICE = 10
+_GARBAGE = 200_000
+#: Each relay writes down how it is once a second; two hundred of them would do little else.
+_STATUS_MS = 10_000
 _NOBODYS_KEY = bytes(32)
 
 
@@ -65,6 +69,7 @@ class Stores:
                 mqtt_url=SecretStr(self.mqtt_url),
                 data_dir=self.folder / f"store-{number}",
                 listen_port=0,
+                status_interval_ms=_STATUS_MS,
             )
             for number, credential in zip(self.numbers, self.credentials, strict=True)
         ]
@@ -155,6 +160,8 @@ class BackRelay(Relay):
 
 async def come_back(stores: Stores, harm: Harm, seed: int) -> None:
     """Run the relays until standard input ends, and tell how much waits."""
+    # Stores have computers of their own; what they do there takes headquarters no time.
+    os.nice(_NICE)
     reader = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     relays = [
@@ -167,6 +174,7 @@ async def come_back(stores: Stores, harm: Harm, seed: int) -> None:
         # The heap of two hundred relays is no relay's: nobody else would walk through it with each collection.
         gc.collect()
         gc.freeze()
+        gc.set_threshold(_GARBAGE)
         while not ended.done():
             did: Counter[str] = Counter()
             for relay in relays:

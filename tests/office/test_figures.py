@@ -1,8 +1,12 @@
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
 import asyncpg
 import pytest
 
 from admin_api.figures.figure_steps import STEPS_MAX
 from admin_api.security.permissions import Permission
+from ledger.clock import SystemClock
 from tests.rigs.figures_demo import fill
 from tests.rigs.office_rig import OfficeRig
 
@@ -10,18 +14,29 @@ HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
 
 
+@pytest.fixture(scope="session")
+def figures_template(make_template: Callable[[str, Callable[[Any], Awaitable[None]]], str]) -> str:
+    """Make a database with five days of figures, trouble half an hour ago, once."""
+
+    async def gathered(db: Any) -> None:
+        await fill(db, SystemClock().now_ms(), 5, stores={1: (1, 0.7), 2: (2, 0.3)}, trouble_ms=1_800_000)
+
+    return make_template("two_partners", gathered)
+
+
 @pytest.fixture
-async def chain(rig: OfficeRig) -> OfficeRig:
-    """A second partner with a network and store of its own; five days of figures, trouble half an hour ago."""
-    db = await asyncpg.connect(rig.postgres_url)
-    await db.execute(
-        """INSERT INTO partner (name) VALUES ('Other');
-        INSERT INTO network (partner_id, name, currency) VALUES (2, 'Fuel', 'USD');
-        INSERT INTO store (network_id, name) VALUES (2, 'Road 1')"""
-    )
-    await fill(db, rig.clock.now_ms(), 5, stores={1: (1, 0.7), 2: (2, 0.3)}, trouble_ms=1_800_000)
-    await db.close()
-    return rig
+async def chain(databases: Callable[[str], str], figures_template: str, valkey_url: str) -> AsyncIterator[OfficeRig]:
+    """A second partner with a network and store of its own, and figures of both."""
+    async with OfficeRig(databases(figures_template), valkey_url).running() as rig:
+        db = await asyncpg.connect(rig.postgres_url)
+        await db.execute(
+            """INSERT INTO partner (name) VALUES ('Other');
+            INSERT INTO network (partner_id, name, currency) VALUES (2, 'Fuel', 'USD');
+            INSERT INTO store (network_id, name) VALUES (2, 'Road 1')"""
+        )
+        await db.close()
+        yield rig
+        await rig.verify()
 
 
 async def figures(rig: OfficeRig, period_ms: int, partner_id: int | None = None, **more: int) -> dict[str, dict]:  # type: ignore[type-arg]

@@ -55,8 +55,10 @@ async def fill(db: Any, now_ms: int, days: int, *, stores: dict[int, tuple[int, 
     await db.copy_records_to_table("flow", schema_name="office", records=flow)
     await db.execute(
         """INSERT INTO office.network_tally SELECT minute, network_id, outcome, sum(count)
-        FROM office.tally JOIN store USING (store_id) GROUP BY 1, 2, 3"""
-    )
+        FROM office.tally JOIN unnest($1::integer[], $2::integer[]) AS s (store_id, network_id) USING (store_id)
+        GROUP BY 1, 2, 3""",
+        list(stores), [network_id for network_id, _ in stores.values()],
+    )  # fmt: skip
     await db.execute(
         """INSERT INTO office.network_flow SELECT minute, network_id, op, sum(entries), sum(receipts), sum(amount),
         sum(points), sum(spent), sum(earned) FROM office.flow GROUP BY 1, 2, 3"""

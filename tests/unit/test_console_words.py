@@ -1,6 +1,7 @@
 import re
 from collections.abc import Iterator
 from datetime import UTC
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from string import Formatter
@@ -24,6 +25,7 @@ def sources() -> Iterator[str]:
         yield path.read_text("utf-8")
 
 
+@cache
 def plurals() -> set[str]:
     counted = {key.rpartition(".")[0] for key in texts("en") if key.endswith(".one")}
     return counted | {key for text in sources() for key in _PLURAL.findall(text)}
