@@ -386,7 +386,7 @@ class OffClock(SystemClock):
         return super().now_ms() + self.ahead_ms
 
 
-async def test_registers_are_told_the_time_anew_when_it_turns_out_to_have_been_wrong(
+async def test_what_is_sold_by_a_relay_whose_clock_forgot_the_time_is_not_worthless(
     headquarters: Headquarters, counter: Counter, own_mosquitto: EmbeddedBroker, tmp_path: Path
 ) -> None:
     clock = OffClock(0)
@@ -395,12 +395,33 @@ async def test_registers_are_told_the_time_anew_when_it_turns_out_to_have_been_w
         await shop.stop()
         own_mosquitto.kill()
         # The battery of its clock is empty.
-        clock.ahead_ms = -365 * DAY_S * 1_000
+        clock.ahead_ms = -50 * 365 * DAY_S * 1_000
         await shop.start()
         assert shop.running.line.server_now_ms() is None
+        till = await counter.till(shop.port)
+        sold = SaleRequest(new_id(), 0, card(0), RECEIPT)
+        assert outcome(await till.ask(sold)) == Outcome.APPROVED
+        (taken_ms,) = shop.running.store.queued.values()
+        assert abs(taken_ms - SystemClock().now_ms()) < 60_000
+        own_mosquitto.start()
+        await shop.until_drained()
+        assert await headquarters.journal([sold.request_id]) == {sold.request_id: 1}
+
+
+async def test_registers_are_told_the_time_anew_when_it_turns_out_to_have_been_wrong(
+    headquarters: Headquarters, counter: Counter, own_mosquitto: EmbeddedBroker, tmp_path: Path
+) -> None:
+    clock = OffClock(0)
+    async with Shop(headquarters, tmp_path / "relay", clock=clock) as shop:
+        await shop.until_up()
+        await shop.stop()
+        own_mosquitto.kill()
+        # Set ahead it cannot be told from a long night.
+        clock.ahead_ms = 365 * DAY_S * 1_000
+        await shop.start()
         client = await counter.client(shop.port)
         await until(lambda: client.connected)
-        assert client.server_now_ms() < SystemClock().now_ms() - DAY_S * 1_000
+        assert client.server_now_ms() > SystemClock().now_ms() + DAY_S * 1_000
         own_mosquitto.start()
         await shop.until_up()
         await until(lambda: client.connected and abs(client.server_now_ms() - SystemClock().now_ms()) < 60_000)
