@@ -141,7 +141,8 @@ class Backlog:
             self._ready.append(heapq.heappop(self._waiting)[2])
         most = max(1, limits.backlog_in_flight_max)
         # Each as soon as it may go would be a publication each, and a flush of the disk for each answer.
-        together = min(len(self._ready), int(burst), most)
+        # Half of what may be under way: one that gets no answer must not hold up all others until it is given up.
+        together = min(len(self._ready), int(burst), max(1, most // 2))
         if together and most - len(self._under_way) >= together:
             if self._tokens < together:
                 return (together - self._tokens) / rate

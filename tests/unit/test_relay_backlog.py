@@ -252,3 +252,23 @@ async def test_old_answers_are_forgotten_by_headquarters_time(shop: Premises) ->
     shop.line.up = True
     await shop.backlog._turn()
     assert not shop.store.known
+
+
+async def test_one_that_gets_no_answer_does_not_hold_up_those_of_other_cards(shop: Premises) -> None:
+    lost = earn()
+    for request in (lost, *(earn(card=type(CARD)(4, f"+4915112345{n:02}")) for n in range(40))):
+        await shop.ask(request)
+    answer, never = shop.line.ask, asyncio.Event()
+
+    async def ask(item: RequestItem, timeout_s: float) -> ReplyItem:
+        if request_of(item).request_id == lost.request_id:
+            await never.wait()
+        return await answer(item, timeout_s)
+
+    shop.line.ask = ask  # type: ignore[method-assign]
+    shop.line.up = True
+    shop.start(shop.backlog.run())
+    async with asyncio.timeout(20):
+        while len(shop.store.queued) > 1:
+            await asyncio.sleep(0.005)
+    assert list(shop.store.queued) == [lost.request_id]
