@@ -75,6 +75,7 @@ class LineRig:
     def __init__(self, settings: LineSettings = PATIENT, limits: LineLimits = LIMITS) -> None:
         self.limits = limits
         self.connected = False
+        self.reason = "refused"
         self.deaf = self.mute = self.unheard = False
         self.acknowledging = True
         self.silent = False
