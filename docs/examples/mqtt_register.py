@@ -32,6 +32,8 @@ HELLO, WELCOME, DATA, GOODBYE = 1, 2, 3, 4
 REQUEST, REPLY, BALANCE, ANSWER = 1, 17, 16, 64
 SEAL_NONCE_BYTES, NO_REPLY_YET = 12, 3
 
+if len(sys.argv) < 2 or sys.argv[1] not in ("topic", "hello", "welcome", "to", "balance", "open"):  # noqa: PLR2004
+    sys.exit(__doc__)
 _, NETWORK, STORE, CODE, GENERATION, PACKED_KEY = os.environ["TILLWIRE_RELAY_CREDENTIAL"].strip().split("/")
 KEY = base64.urlsafe_b64decode(PACKED_KEY + "=")
 TOPIC = f"tillwire/1/{NETWORK}/{STORE}/{CODE}"

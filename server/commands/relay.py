@@ -24,7 +24,8 @@ _DAY_S, _HOUR_S, _MINUTE_S = 86_400, 3_600, 60
 def _loaded(given: Invocation, **options: Any) -> Any:
     from server.relay.settings import load_relay
 
-    return load_relay(given.config, {**given.overrides, **options})
+    typed = {name: value for name, value in options.items() if value is not None}
+    return load_relay(given.config, {**given.overrides, **typed})
 
 
 @relay_app.command()

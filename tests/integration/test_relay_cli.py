@@ -52,6 +52,7 @@ def sentence(done: subprocess.CompletedProcess[str]) -> str:
         (("relay", "run"), {"TILLWIRE_RELAY_CREDENTIAL_FILE": "/nowhere"}, "cannot be read"),
         (("relay", "run"), {"TILLWIRE_RELAY_CREDENTIAL": CREDENTIAL}, "TILLWIRE_RELAY_MQTT_URL"),
         (("--set", f"credential={CREDENTIAL}", "relay", "run"), {}, "must not stand on a command line"),
+        (("--set", "listen_port=70000", "relay", "run"), {"TILLWIRE_RELAY_CREDENTIAL": CREDENTIAL}, "listen_port"),
         (("--set", "queu_max=1", "relay", "run"), {}, "did you mean queue_max"),
         (("relay", "run"), {"TILLWIRE_RELAY_TLS_KEY_FILE": "k.pem"}, "set together"),
         (
