@@ -127,7 +127,14 @@ class Greeting:
             await asyncio.sleep(max(0.0, pause_s - (loop.time() - started)))
 
     def _published(self, done: asyncio.Future[bool], nonce: bytes) -> None:
-        if not done.cancelled() and done.exception() is None and not done.result() and self.is_about(nonce):
+        if done.cancelled() or not self.is_about(nonce):
+            return
+        error = done.exception()
+        if error is not None:
+            if self._saying.connected():
+                # Not a broken connection: most likely the broker's access list.
+                self.refused(f"the broker does not pass HELLO on: {error}")
+        elif not done.result():
             self.refused("nobody at headquarters listens to the broker")
 
 

@@ -282,6 +282,17 @@ async def test_a_hello_that_nobody_answers_is_told_of(monkeypatch: pytest.Monkey
     running.cancel()
 
 
+async def test_a_hello_that_the_broker_refuses_is_told_of() -> None:
+    rig = LineRig()
+    rig.forbidden = rig.deaf = True
+    running = asyncio.create_task(rig.line.run())
+    rig.connect()
+    await until(lambda: rig.line.health()["reason"] == "the broker does not pass HELLO on: not authorized")
+    rig.forbidden = rig.deaf = False
+    await until(lambda: rig.line.up)
+    running.cancel()
+
+
 async def test_a_line_that_is_down_says_what_keeps_it_down_now_and_not_what_it_was_lost_by() -> None:
     rig = LineRig()
     rig.disconnect()
