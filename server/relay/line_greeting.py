@@ -121,7 +121,7 @@ class Greeting:
             except TimeoutError:
                 if attempt + 1 >= _UNANSWERED and self._saying.connected():
                     # Whoever cannot open a HELLO keeps silent about it.
-                    self.refused("headquarters does not answer HELLO: another broker, or a damaged credential")
+                    self.refused("headquarters does not answer HELLO")
         self._answered = None
         if not welcomed:
             await asyncio.sleep(max(0.0, pause_s - (loop.time() - started)))
