@@ -32,8 +32,6 @@ HELLO, WELCOME, DATA, GOODBYE = 1, 2, 3, 4
 REQUEST, REPLY, BALANCE, ANSWER = 1, 17, 16, 64
 SEAL_NONCE_BYTES, NO_REPLY_YET = 12, 3
 
-if len(sys.argv) < 2 or sys.argv[1] not in ("topic", "hello", "welcome", "to", "balance", "open"):  # noqa: PLR2004
-    sys.exit(__doc__)
 _, NETWORK, STORE, CODE, GENERATION, PACKED_KEY = os.environ["TILLWIRE_RELAY_CREDENTIAL"].strip().split("/")
 KEY = base64.urlsafe_b64decode(PACKED_KEY + "=")
 TOPIC = f"tillwire/1/{NETWORK}/{STORE}/{CODE}"
@@ -148,4 +146,4 @@ def main(command: str, *arguments: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(*sys.argv[1:]) if sys.argv[1:] and not sys.argv[1].startswith("-") else sys.exit(__doc__)
