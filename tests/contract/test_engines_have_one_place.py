@@ -1,7 +1,7 @@
 """Each engine is spoken to in one place, and the core of the wire does no I/O; new files included."""
 
 import ast
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -17,12 +17,16 @@ def files() -> list[Path]:
     return [file for package in PACKAGES for file in (ROOT / package).rglob("*.py")]
 
 
-def imported(file: Path) -> Iterator[str]:
+@cache
+def imported(file: Path) -> frozenset[str]:
+    """Return what a file imports; every test of this module asks for every file."""
+    found = set()
     for node in ast.walk(ast.parse(file.read_text("utf-8"))):
         if isinstance(node, ast.Import):
-            yield from (alias.name.split(".")[0] for alias in node.names)
+            found.update(alias.name.split(".")[0] for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            yield node.module.split(".")[0]
+            found.add(node.module.split(".")[0])
+    return frozenset(found)
 
 
 def importers(module: str) -> set[str]:

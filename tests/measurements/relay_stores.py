@@ -42,6 +42,9 @@ from tests.measurements.offline_sales import Plan, sales
 _AT_ONCE = 256
 _TELL_S = 0.5
 _NICE = 10
+_GARBAGE = 200_000
+#: Each relay writes down how it is once a second; two hundred of them would do little else.
+_STATUS_MS = 10_000
 _NOBODYS_KEY = bytes(32)
 
 
@@ -66,6 +69,7 @@ class Stores:
                 mqtt_url=SecretStr(self.mqtt_url),
                 data_dir=self.folder / f"store-{number}",
                 listen_port=0,
+                status_interval_ms=_STATUS_MS,
             )
             for number, credential in zip(self.numbers, self.credentials, strict=True)
         ]
@@ -170,6 +174,7 @@ async def come_back(stores: Stores, harm: Harm, seed: int) -> None:
         # The heap of two hundred relays is no relay's: nobody else would walk through it with each collection.
         gc.collect()
         gc.freeze()
+        gc.set_threshold(_GARBAGE)
         while not ended.done():
             did: Counter[str] = Counter()
             for relay in relays:

@@ -60,7 +60,7 @@ class Size:
     operations: int = 500_000
     virtual_minutes: float = 30.0
     accounts: int = 100_000
-    processes: int = 1
+    processes: int = 2
     live_per_s: float = 300.0
     live_s: float = 10.0
     patience_s: float = 900.0
