@@ -87,7 +87,10 @@ class BrokerAddress(NamedTuple):
         """Read `mqtt(s)://user:password@host:port`. Raises ValueError, which never quotes the password."""
         parts = urlsplit(url)
         if parts.scheme not in ("mqtt", "mqtts") or not parts.hostname or parts.path.strip("/") or parts.query:
-            raise ValueError("the broker's URL must be mqtt://user:password@host:port, or mqtts:// for TLS")
+            raise ValueError(
+                "the broker's URL must be mqtt://user:password@host:port, or mqtts:// for TLS; a / in the user or the "
+                "password is written %2F"
+            )
         try:
             port = parts.port
         except ValueError:

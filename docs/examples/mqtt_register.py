@@ -146,4 +146,4 @@ def main(command: str, *arguments: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(*sys.argv[1:]) if sys.argv[1:] and not sys.argv[1].startswith("-") else sys.exit(__doc__)

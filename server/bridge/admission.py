@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import structlog
 
@@ -23,6 +23,8 @@ from server.bridge.sessions import Sessions
 from server.bridge.tally import Tally
 from server.bridge.topics import Place, answers
 from server.registers.clock import SteadyClock
+
+_REFUSALS_REMEMBERED: Final = 4_096
 
 _log = structlog.get_logger(subject="bridge")
 
@@ -80,6 +82,8 @@ class Admission:
         self._waiting: OrderedDict[str, _Waiting] = OrderedDict()
         self._arrived = asyncio.Event()
         self._nonces: OrderedDict[bytes, None] = OrderedDict()
+        # Why each relay was refused last: one that is suspended comes every few seconds, for months.
+        self._refusals: OrderedDict[str, str] = OrderedDict()
 
     def take(self, hello: Hello, place: Place) -> None:
         """Take a HELLO that nobody vouches for yet; PostgreSQL is asked nothing before it is proved.
@@ -124,9 +128,9 @@ class Admission:
             # All stores come at once when a broker is back.
             await self._outbox.wait_for_room()
             relay = relays.get(place.code)
-            home = None if relay is None else (str(relay.terminal.network_id), str(relay.terminal.store_id))
-            if relay is None or home != (place.network, place.store) or not _holds(relay, generation):
-                _log.warning("a relay was refused", terminal=place.code, known=relay is not None)
+            refusal = _refusal(relay, place, generation)
+            if relay is None or refusal:
+                self._log_refusal(place.code, refusal)
                 self._goodbye(ends, Hint.REFUSED, "this relay is suspended, or its credential holds no more")
             elif len(self._sessions) >= self._limits.sessions_max and not self._sessions.knows(
                 relay.terminal.terminal_id
@@ -147,8 +151,17 @@ class Admission:
         }
         return relays, terminals
 
+    def _log_refusal(self, code: str, reason: str) -> None:
+        if self._refusals.get(code) == reason:
+            return
+        self._refusals[code] = reason
+        if len(self._refusals) > _REFUSALS_REMEMBERED:
+            self._refusals.popitem(last=False)
+        _log.warning("a relay was refused", terminal=code, reason=reason)
+
     def _welcome(self, session: Session) -> None:
         ends = session.ends
+        self._refusals.pop(ends.code, None)
         self._sessions.begin(session)
         self._tally.sessions_begun += 1
         payload = ends.welcome(self._bridge, self._steady.now_ms(), self._limits.line)
@@ -180,12 +193,24 @@ class Admission:
                 relay = relays.get(session.ends.code)
                 if session.ended:
                     continue
-                if relay is None or not _holds(relay, session.relay.generation):
-                    _log.warning("a relay's session was ended", terminal=session.ends.code)
+                reason = "no relay has this code" if relay is None else _not_held(relay, session.relay.generation)
+                if relay is None or reason:
+                    _log.warning("a relay's session was ended", terminal=session.ends.code, reason=reason)
                     self.end(session, Hint.REFUSED, "this relay is suspended, or its credential holds no more")
                     continue
                 session.relay, session.terminals, session.version = relay, terminals[session.ends.code], version
 
 
-def _holds(relay: Relay, generation: int) -> bool:
-    return relay.terminal.active and relay.generation == generation
+def _refusal(relay: Relay | None, place: Place, generation: int) -> str:
+    """Return why a relay gets no session, empty if it does."""
+    if relay is None:
+        return "no relay has this code"
+    if (str(relay.terminal.network_id), str(relay.terminal.store_id)) != (place.network, place.store):
+        return "it is the relay of another store"
+    return _not_held(relay, generation)
+
+
+def _not_held(relay: Relay, generation: int) -> str:
+    if not relay.terminal.active:
+        return "it, its store, network or partner is suspended"
+    return "" if relay.generation == generation else "its credential is not the newest"

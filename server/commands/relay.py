@@ -17,13 +17,15 @@ relay_app = typer.Typer(
 )
 
 _CONFLICTS_SHOWN = 100
+_CLOCKS_AGREE_MS = 100
 _DAY_S, _HOUR_S, _MINUTE_S = 86_400, 3_600, 60
 
 
 def _loaded(given: Invocation, **options: Any) -> Any:
     from server.relay.settings import load_relay
 
-    return load_relay(given.config, {**given.overrides, **options})
+    typed = {name: value for name, value in options.items() if value is not None}
+    return load_relay(given.config, {**given.overrides, **typed})
 
 
 @relay_app.command()
@@ -72,7 +74,7 @@ def conflicts(
     from protocol.codes import ErrorCode, Message, Outcome
     from server.relay.store_status import read_conflicts
 
-    found = [
+    found: list[dict[str, Any]] = [
         {
             "request_id": each.request_id.hex(),
             "terminal": each.terminal,
@@ -96,8 +98,8 @@ def conflicts(
     for each in found:
         say(
             f"{each['sale_time']}  {each['terminal']}  {each['operation']}  card {each['card']}"
-            f"  points {each['points']}  amount {each['amount']} {each['currency']}  receipt {each['reference']}:"
-            f" {each['reason']}"
+            f"{_sums(each['points'], each['amount'], each['currency'])}"
+            f"{'  receipt ' + each['reference'] if each['reference'] else ''}: {each['reason']}"
         )
 
 
@@ -106,10 +108,6 @@ def _lines(found: dict[str, Any]) -> list[str]:
     waiting = f"{found['queued']} waiting" + ("" if age is None else f", the oldest for {_duration(age)}")
     since = "" if found["line_for_ms"] is None else f" for {_duration(found['line_for_ms'])}"
     reason = f" ({found['line_reason']})" if found["line_reason"] else ""
-    ahead = found["clock_ahead_ms"]
-    clock = (
-        "headquarters' time is not known" if ahead is None else f"headquarters is {ahead / 1_000:+.1f} s ahead of it"
-    )
     return [
         f"relay       {found['relay'] or '-'}, {'running' if found['running'] else 'not running'}",
         f"line        {found['line']}{since}{reason}",
@@ -117,10 +115,27 @@ def _lines(found: dict[str, Any]) -> list[str]:
         f"conflicts   {found['conflicts']}",
         f"allowances  {found['allowances']} ready to be spent off line",
         f"registers   {found['registers']} connected",
-        f"clock       {clock}",
+        f"clock       {_clock(found['clock_ahead_ms'])}",
         f"disk        {found['disk_free_bytes'] // 2**20} MiB free",
         *[f"ALARM       {alarm}" for alarm in found["alarms"]],
     ]
+
+
+def _clock(ahead_ms: int | None) -> str:
+    if ahead_ms is None:
+        return "headquarters' time is not known"
+    if abs(ahead_ms) < _CLOCKS_AGREE_MS:
+        return "as at headquarters"
+    return f"{abs(ahead_ms) / 1_000:.1f} s {'behind' if ahead_ms > 0 else 'ahead of'} headquarters"
+
+
+def _sums(points: int, amount: int, currency: str) -> str:
+    from server.till.input import decimal, money_text
+
+    parts = [f"points {decimal(points)}"] if points else []
+    if currency:
+        parts.append(f"amount {money_text(amount, currency)}")
+    return "".join(f"  {part}" for part in parts)
 
 
 def _duration(ms: int) -> str:

@@ -290,9 +290,17 @@ def _resolve(**values: Any) -> None:
         raise typer.Exit(ExitCode.ERROR) from None
 
 
+def _is_given(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
 def _prompt(**values: Any) -> None:
     context: typer.Context = values["context"]
     if context.invoked_subcommand is not None:
+        # An option before the command is meant for it; it has the same ones.
+        given = {name: values[name] for name in _DESK_OPTIONS if _is_given(context, name)}
+        context.default_map = {context.invoked_subcommand: given}
         return
     options = _take_desk_options(values)
     try:

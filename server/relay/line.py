@@ -72,6 +72,10 @@ class Publisher(Protocol):
     def connected(self) -> bool:
         """Whether the broker is there."""
 
+    @property
+    def reason(self) -> str:
+        """Why it is not."""
+
     def publish(
         self, topic: str, payload: bytes, *, qos: int = 1, response_topic: str | None = None,
         correlation: bytes | None = None, expiry_s: float | None = None,
@@ -386,7 +390,13 @@ class HeadquartersLine:
         return {
             "up": self.up,
             "since_ms": self.up_since_ms or self.down_since_ms,
-            "reason": "" if self.up else self._greeting.refusal or self.reason,
+            "reason": "" if self.up else self._why_down(),
             "under_way": self._queue.under_way,
             "waiting": len(self._queue) - self._queue.under_way,
         }
+
+    def _why_down(self) -> str:
+        """Return what is the matter now; what the line was lost by may be over while something else keeps it down."""
+        if self._broker is not None and not self._connected():
+            return f"the broker is away: {self._broker.reason}" if self._broker.reason else "the broker is away"
+        return self._greeting.refusal or self.reason

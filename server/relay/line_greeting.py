@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 from random import Random
 from typing import Final, NamedTuple
@@ -18,6 +17,8 @@ _PAUSE_S: Final = (0.1, 5.0)
 # Relays of one broker that came back do not all say HELLO in the same moment.
 _SPREAD_S: Final = 0.1
 _ATTEMPTS_MAX: Final = 16
+# HELLOs without an answer in a row before that is said: one may be lost, or headquarters may be busy.
+_UNANSWERED: Final = 3
 
 _log = structlog.get_logger(subject="line")
 
@@ -114,15 +115,26 @@ class Greeting:
         welcomed = False
         if published is not None:
             published.add_done_callback(lambda done: self._published(done, hello.relay_nonce))
-            with contextlib.suppress(TimeoutError):
+            try:
                 async with asyncio.timeout(wait_s):
                     welcomed = await self._answered
+            except TimeoutError:
+                if attempt + 1 >= _UNANSWERED and self._saying.connected():
+                    # Whoever cannot open a HELLO keeps silent about it.
+                    self.refused("headquarters does not answer HELLO")
         self._answered = None
         if not welcomed:
             await asyncio.sleep(max(0.0, pause_s - (loop.time() - started)))
 
     def _published(self, done: asyncio.Future[bool], nonce: bytes) -> None:
-        if not done.cancelled() and done.exception() is None and not done.result() and self.is_about(nonce):
+        if done.cancelled() or not self.is_about(nonce):
+            return
+        error = done.exception()
+        if error is not None:
+            if self._saying.connected():
+                # Not a broken connection: most likely the broker's access list.
+                self.refused(f"the broker does not pass HELLO on: {error}")
+        elif not done.result():
             self.refused("nobody at headquarters listens to the broker")
 
 

@@ -206,11 +206,13 @@ class Relay:
         self.front.use(roster)
         _log.info("roster", version=roster.version, registers=len(roster.terminals))
         self._keep(ROSTER, write_down(0, roster.version, [roster]))
+        self._note_soon()
 
     def _line_up(self) -> None:
         # Now headquarters' time is known, perhaps for the first time.
         self.front.check_clock()
         self.backlog.wake()
+        self._note_soon()
 
     # What is remembered.
 
@@ -233,6 +235,10 @@ class Relay:
         while True:
             await self._note()
             await asyncio.sleep(self._settings.status_interval_ms / 1_000)
+
+    def _note_soon(self) -> None:
+        """Let whoever has just set the relay up, or mended the line, see it at once."""
+        self._keep(HEARTBEAT, orjson.dumps(self.health()))
 
     async def _note(self) -> None:
         await self._keep_value(HEARTBEAT, orjson.dumps(self.health()))

@@ -123,7 +123,8 @@ def print_failure(console: Console, request: Request, failure: Unanswered, netwo
 def _provisional_sentence(reply: Reply) -> str:
     if reply.age_ms is None:
         return "Provisional: may still change"
-    return f"Provisional: as it was {reply.age_ms // 60_000} min ago"
+    minutes = reply.age_ms // 60_000
+    return f"Provisional: as it was {f'{minutes} min' if minutes else 'under a minute'} ago"
 
 
 def _answer_json(answer: Answer) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from ledger.registry import relays
 from protocol.codes import ErrorCode
@@ -217,6 +218,23 @@ async def test_a_suspended_and_a_rotated_relay_lose_their_sessions_within_a_seco
         rotated.line = RelayLine(renewed, "hand/1", os.urandom)
         await rotated.sign_on()
         approved(await rotated.ask(earn(1), "X-0"))
+
+
+async def test_a_relay_that_comes_again_and_again_is_refused_each_time_and_logged_once_with_the_reason(
+    hq: Headquarters,
+) -> None:
+    with capture_logs() as lines:
+        async with hq.worker(), hq.relay("R-1", sign_on=False) as relay:
+            async with hq.database() as connection:
+                await connection.execute("UPDATE terminal SET active = false WHERE code = 'R-1'")
+            for said in (1, 2, 3):
+                relay.say_hello()
+                await until(lambda said=said: len(relay.goodbyes) == said)  # type: ignore[misc]
+            async with hq.database() as connection:
+                await connection.execute("UPDATE terminal SET active = true WHERE code = 'R-1'")
+            await relay.sign_on()
+    logged = [line["reason"] for line in lines if line["event"] == "a relay was refused"]
+    assert logged == ["it, its store, network or partner is suspended"]
 
 
 async def test_nobody_signs_on_as_a_relay_over_tcp(hq: Headquarters) -> None:

@@ -52,6 +52,7 @@ def sentence(done: subprocess.CompletedProcess[str]) -> str:
         (("relay", "run"), {"TILLWIRE_RELAY_CREDENTIAL_FILE": "/nowhere"}, "cannot be read"),
         (("relay", "run"), {"TILLWIRE_RELAY_CREDENTIAL": CREDENTIAL}, "TILLWIRE_RELAY_MQTT_URL"),
         (("--set", f"credential={CREDENTIAL}", "relay", "run"), {}, "must not stand on a command line"),
+        (("--set", "listen_port=70000", "relay", "run"), {"TILLWIRE_RELAY_CREDENTIAL": CREDENTIAL}, "listen_port"),
         (("--set", "queu_max=1", "relay", "run"), {}, "did you mean queue_max"),
         (("relay", "run"), {"TILLWIRE_RELAY_TLS_KEY_FILE": "k.pem"}, "set together"),
         (
@@ -115,10 +116,28 @@ async def test_status_and_conflicts_are_told_of_a_relay_that_does_not_run(tmp_pa
     assert "not running" in told.stdout
     listed = tillwire("--data-dir", str(tmp_path), "relay", "conflicts")
     assert listed.returncode == 0
-    assert "CARD_BLOCKED" in listed.stdout
+    assert "EARN" in listed.stdout
+    assert "  amount 25.00 EUR  receipt 42: CARD_BLOCKED" in listed.stdout
+    assert "points" not in listed.stdout
     assert CARD.value not in listed.stdout
     (conflict,) = json.loads(tillwire("--data-dir", str(tmp_path), "relay", "conflicts", "--json").stdout)["conflicts"]
     assert (conflict["operation"], conflict["amount"], conflict["terminal"]) == ("EARN", 2_500, "till-1")
+
+
+@pytest.mark.parametrize(
+    ("ahead_ms", "clock"),
+    [
+        (None, "headquarters' time is not known"),
+        (-20, "as at headquarters"),
+        (3_000, "3.0 s behind headquarters"),
+        (-1_500, "1.5 s ahead of headquarters"),
+    ],
+)
+async def test_status_compares_the_clocks(tmp_path: Path, ahead_ms: int | None, clock: str) -> None:
+    store = await Store.open(tmp_path, StoreLimits())
+    await store.keep(HEARTBEAT, orjson.dumps({"at_ms": 0, "running": True, "clock_ahead_ms": ahead_ms}))
+    await store.close()
+    assert f"clock       {clock}\n" in tillwire("--data-dir", str(tmp_path), "relay", "status").stdout
 
 
 @pytest.mark.parametrize(

@@ -89,6 +89,16 @@ def test_every_operation_approved(server: MisbehavingServer, words: list[str], o
     assert server.requests[0].request_id != server.requests[1].request_id
 
 
+def test_an_option_before_the_command_holds_and_one_after_it_wins(server: MisbehavingServer) -> None:
+    before = _till("--json", "--patience", "9", "balance", *CARD)
+    assert json.loads(before.stdout)["approved"] is True
+    unreachable = _till("--port", "1", "balance", *CARD)
+    assert unreachable.exit_code == 2, unreachable.output
+    assert len(server.requests) == 1
+    port = str(server.port)
+    assert _till("--port", "1", "balance", *CARD, "--port", port).exit_code == 0
+
+
 def test_what_is_typed_arrives_exactly(server: MisbehavingServer) -> None:
     receipt = ["--amount", "268.28", "--reference", "0042-4"]
     _shown("sale", *CARD, *receipt, "--points", "12.5", "--partial", "--eligible", "0.07", "--request-id", ID)

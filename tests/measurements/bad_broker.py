@@ -34,6 +34,11 @@ class BadBroker:
         """Whether the broker is there."""
         return self._broker.connected
 
+    @property
+    def reason(self) -> str:
+        """Why it is not."""
+        return self._broker.reason
+
     def publish(
         self,
         topic: str,

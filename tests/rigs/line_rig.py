@@ -29,7 +29,7 @@ from protocol.relay_messages import (
     write_publication,
 )
 from protocol.requests import BalanceRequest, Card, Receipt, RedeemRequest
-from server.mqtt import Congested, Message, NotConnected
+from server.mqtt import Congested, Message, NotConnected, NotPublished
 from server.relay.line import HeadquartersLine, LineSettings, Outlook
 from server.relay.line_clock import KeptClock, LineClock
 from server.relay.line_queue import id_of
@@ -69,13 +69,15 @@ class LineRig:
     """The line under test is `line`; this is its broker and, behind it, its bridge.
 
     A test sets `deaf` (nothing arrives), `mute` (no answer to HELLO), `unheard` (the broker says that nobody listens),
+    `forbidden` (the broker refuses what is published),
     `acknowledging` (False: the broker acknowledges when `acknowledge` is called), and answers items itself.
     """
 
     def __init__(self, settings: LineSettings = PATIENT, limits: LineLimits = LIMITS) -> None:
         self.limits = limits
         self.connected = False
-        self.deaf = self.mute = self.unheard = False
+        self.reason = "refused"
+        self.deaf = self.mute = self.unheard = self.forbidden = False
         self.acknowledging = True
         self.silent = False
         self.server_ahead_ms = 0
@@ -138,7 +140,10 @@ class LineRig:
             raise Congested("too many")
         done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         if self.acknowledging:
-            done.set_result(not self.unheard)
+            if self.forbidden:
+                done.set_exception(NotPublished("not authorized"))
+            else:
+                done.set_result(not self.unheard)
         else:
             self._unacknowledged.append(done)
         if not self.deaf and not self.unheard:

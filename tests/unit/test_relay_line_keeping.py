@@ -8,6 +8,7 @@ import pytest
 from protocol.codes import ErrorCode
 from protocol.messages import ErrorMessage, decode
 from protocol.relay_messages import Hint, Roster
+from server.relay import line_greeting
 from server.relay.asking import LineDown, NoReply
 from server.relay.line import LineSettings
 from tests.rigs.line_rig import (
@@ -266,6 +267,44 @@ async def test_a_refused_hello_is_said_again_later() -> None:
     rig.mute = False
     await until(lambda: rig.line.up)
     running.cancel()
+
+
+async def test_a_hello_that_nobody_answers_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(line_greeting, "_WELCOME_WAIT_S", (0.01, 0.01))
+    rig = LineRig()
+    rig.mute = True
+    running = asyncio.create_task(rig.line.run())
+    rig.connect()
+    await until(lambda: "does not answer HELLO" in rig.line.health()["reason"])
+    rig.mute = False
+    await until(lambda: rig.line.up)
+    assert rig.line.health()["reason"] == ""
+    running.cancel()
+
+
+async def test_a_hello_that_the_broker_refuses_is_told_of() -> None:
+    rig = LineRig()
+    rig.forbidden = rig.deaf = True
+    running = asyncio.create_task(rig.line.run())
+    rig.connect()
+    await until(lambda: rig.line.health()["reason"] == "the broker does not pass HELLO on: not authorized")
+    rig.forbidden = rig.deaf = False
+    await until(lambda: rig.line.up)
+    running.cancel()
+
+
+async def test_a_line_that_is_down_says_what_keeps_it_down_now_and_not_what_it_was_lost_by() -> None:
+    rig = LineRig()
+    rig.disconnect()
+    assert rig.line.health()["reason"] == "the broker is away: refused"
+    async with LineRig(LineSettings(silence_ms=50, grace_ms=50)) as rig:
+        rig.mute = rig.deaf = True
+        asking = asyncio.ensure_future(rig.line.ask(redeem(), 10))
+        await until(lambda: not rig.line.up)
+        assert "silent" in rig.line.health()["reason"]
+        rig.disconnect()
+        assert rig.line.health()["reason"] == "the broker is away: refused"
+        asking.cancel()
 
 
 async def test_what_is_repeated_altered_or_of_an_earlier_session_changes_nothing() -> None:
