@@ -123,7 +123,9 @@ def print_failure(console: Console, request: Request, failure: Unanswered, netwo
 def _provisional_sentence(reply: Reply) -> str:
     if reply.age_ms is None:
         return "Provisional: may still change"
-    return f"Provisional: as it was {reply.age_ms // 60_000} min ago"
+    minutes = reply.age_ms // 60_000
+    age = f"{minutes} min" if minutes else f"{reply.age_ms // 1_000} s"
+    return f"Provisional: as it was {age} ago"
 
 
 def _answer_json(answer: Answer) -> dict[str, Any]:
