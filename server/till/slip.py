@@ -124,7 +124,8 @@ def _provisional_sentence(reply: Reply) -> str:
     if reply.age_ms is None:
         return "Provisional: may still change"
     minutes = reply.age_ms // 60_000
-    return f"Provisional: as it was {f'{minutes} min' if minutes else 'under a minute'} ago"
+    age = f"{minutes} min" if minutes else f"{reply.age_ms // 1_000} s"
+    return f"Provisional: as it was {age} ago"
 
 
 def _answer_json(answer: Answer) -> dict[str, Any]:

@@ -29,7 +29,7 @@ def test_a_provisional_balance_is_shown_as_such() -> None:
 
 def test_the_age_of_a_provisional_balance_is_shown_where_it_is_told() -> None:
     assert "Provisional: as it was 7 min ago" in printed(reply(provisional_detail(7 * 60_000 + 59_999)))
-    assert "Provisional: as it was under a minute ago" in printed(reply(provisional_detail(59_999)))
+    assert "Provisional: as it was 59 s ago" in printed(reply(provisional_detail(59_999)))
     assert as_json(REQUEST, reply(provisional_detail(5)))["age_ms"] == 5
     assert "age_ms" not in as_json(REQUEST, reply(provisional_detail()))
 
