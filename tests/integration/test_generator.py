@@ -66,7 +66,7 @@ def test_a_closed_loop_has_one_request_a_register_under_way(serving: Serving) ->
     # A register waits for one answer after the other: for all together as long as was measured, and for its first one
     # perhaps already before.
     assert sum(outcome.latencies_us) / 1e6 <= (outcome.seconds + max(outcome.latencies_us) / 1e6) * TERMINALS
-    assert set(outcome.observed) == {"server", "valkey", "postgresql"}
+    assert set(outcome.observed) >= {"server", "valkey", "postgresql"}
 
 
 def test_an_open_loop_asks_what_its_schedule_says(serving: Serving) -> None:

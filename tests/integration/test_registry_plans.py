@@ -81,9 +81,9 @@ ASKED: list[tuple[str, str, tuple[Any, ...]]] = [
     ("merges", "of_source", (7,)),
     ("merges", "open", (9, 100)),
     ("merges", "is_open_target", (7,)),
-    ("terminals", "find", (0, 51, *ANY[:6])),
-    ("terminals", "find", (0, 51, None, None, 7, *ANY[:3])),
-    ("terminals", "find", (0, 1, None, None, None, 7, None, None)),
+    ("terminals", "find", (0, 51, *ANY[:7])),
+    ("terminals", "find", (0, 51, None, None, 7, *ANY[:4])),
+    ("terminals", "find", (0, 1, None, None, None, 7, *ANY[:3])),
     ("terminals", "lock", (7,)),
 ]
 

@@ -19,6 +19,7 @@ from protocol.relay_messages import (
     Goodbye,
     Hello,
     LineLimits,
+    RedeemRules,
     ReplyItem,
     Report,
     RequestItem,
@@ -62,9 +63,16 @@ terminals = st.builds(
 down_items: st.SearchStrategy[DownItem] = st.one_of(
     st.builds(ReplyItem, codes, st.binary(max_size=300)),
     st.builds(
-        Roster, numbers, texts, st.just("EUR"), numbers, numbers, st.lists(terminals, max_size=4).map(tuple)
+        Roster,
+        numbers,
+        texts,
+        st.just("EUR"),
+        numbers,
+        numbers,
+        st.lists(terminals, max_size=4).map(tuple),
+        st.builds(RedeemRules, *[numbers] * 3),
     ),
-)  # fmt: skip
+)
 publications: st.SearchStrategy[AnyPublication] = st.one_of(
     st.builds(Hello, numbers, codes, numbers, ids, st.binary(max_size=99)),
     st.builds(Welcome, codes, ids, st.binary(max_size=99)),
