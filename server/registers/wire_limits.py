@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
+from pydantic import BaseModel
+
 from server.registers.dispatch import DispatchLimits
 from server.registers.reception import ConnectionLimits
 from server.settings import Settings
 
 
-def connection_limits(settings: Settings) -> ConnectionLimits:
-    """Return what bounds the connections of registers."""
-    return ConnectionLimits(
-        connections_max=settings.connections_max,
-        frame_bytes_max=settings.frame_bytes_max,
-        in_flight_max=settings.in_flight_max,
-        send_buffer_bytes_max=settings.send_buffer_bytes_max,
-        handshake_timeout_ms=settings.handshake_timeout_ms,
-        frame_timeout_ms=settings.frame_timeout_ms,
-        idle_timeout_ms=settings.idle_timeout_ms,
-        heartbeat_ms=settings.heartbeat_ms,
-        ttl_default_ms=settings.ttl_default_ms,
-        ttl_max_ms=settings.ttl_max_ms,
-        reconnect_after_ms=settings.reconnect_after_ms,
-        listen_backlog_connections_max=settings.listen_backlog_connections_max,
-    )
+def connection_limits(settings: BaseModel) -> ConnectionLimits:
+    """Return what bounds the connections of registers: what the settings of a server or a relay name alike."""
+    names = ConnectionLimits.__dataclass_fields__.keys() & type(settings).model_fields.keys()
+    return ConnectionLimits(**{name: getattr(settings, name) for name in names})
 
 
 def dispatch_limits(settings: Settings) -> DispatchLimits:

@@ -24,8 +24,8 @@ from protocol.relay_keys import derived
 from protocol.relay_messages import Report, Roster, read_down, write_down
 from server.errors import OperatorError
 from server.mqtt import Broker
-from server.registers.reception import ConnectionLimits
 from server.registers.tls import server_context
+from server.registers.wire_limits import connection_limits
 from server.relay.allowances import Allowances
 from server.relay.backlog import Backlog
 from server.relay.balances import Balances
@@ -334,12 +334,6 @@ def desk_limits(settings: RelaySettings) -> DeskLimits:
         busy_retry_after_ms=settings.busy_retry_after_ms,
         amount_max=settings.amount_max,
     )
-
-
-def connection_limits(settings: RelaySettings) -> ConnectionLimits:
-    """Return what bounds the connections of registers."""
-    names = ConnectionLimits.__dataclass_fields__.keys() & RelaySettings.model_fields.keys()
-    return ConnectionLimits(**{name: getattr(settings, name) for name in names})
 
 
 async def _serve(settings: RelaySettings, clock: Clock) -> None:
