@@ -27,7 +27,9 @@ EXIT_INTERRUPTED = 130
 def run_up(settings: Settings, unknown_variables: Sequence[str]) -> int:
     """Start engines, migrate, create the demo programme, serve; stop everything in the opposite order."""
     configure_logging(settings.log_level, settings.log_format)
-    signal.signal(signal.SIGTERM, _interrupt)
+    # Both raise at once: asyncio would turn Ctrl-C into a cancellation, which what is awaited just then may swallow.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     engines = EmbeddedEngines(settings)
     try:
         tell("starting the engines ...")
