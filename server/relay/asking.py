@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asyncio import Future
 from typing import Protocol
 
 from protocol.relay_messages import LineLimits, ReplyItem, RequestItem
@@ -35,3 +36,6 @@ class Line(Protocol):
         An item with a `sale_ms` is of the backlog: it waits for live ones and counts against the backlog's limit.
         Raises LineDown (no doubt) or NoReply (doubt).
         """
+
+    def post(self, item: RequestItem, timeout_s: float) -> Future[ReplyItem]:
+        """Return at once what `ask` will return or raise, possibly a moment later than after `timeout_s`."""

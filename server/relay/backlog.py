@@ -7,6 +7,7 @@ import contextlib
 import heapq
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from itertools import count
 from random import Random
 from typing import Any, Final
@@ -15,7 +16,7 @@ from protocol.answers import Answer
 from protocol.codes import ErrorCode
 from protocol.fields import DecodeError
 from protocol.messages import AnswerMessage, ErrorMessage, decode
-from protocol.relay_messages import LineLimits, RequestItem
+from protocol.relay_messages import LineLimits, ReplyItem, RequestItem
 from server.observation.logs import get_log
 from server.relay.allowances import Allowances
 from server.relay.asking import Line, LineDown, NoReply
@@ -70,11 +71,14 @@ class Backlog:
         self._ready: deque[_Lane] = deque()
         self._waiting: list[tuple[float, int, _Lane]] = []
         self._turn_of = count()
-        self._under_way: set[asyncio.Task[None]] = set()
+        self._under_way: set[asyncio.Future[ReplyItem]] = set()
+        # Headquarters' last words that are not on the disk yet.
+        self._spoken: list[tuple[_Lane, Finish]] = []
+        self._heard = asyncio.Event()
         self._paused_until = 0.0
         self._refusals = 0
         self._tokens = 0.0
-        self._counted_at = monotonic_s()
+        self._counted_at = self._sent_at = monotonic_s()
         self._forgot_at = float("-inf")
         self.sent = 0
         """Copies sent so far."""
@@ -87,16 +91,20 @@ class Backlog:
         """Drain until cancelled; what is under way then is asked again another time."""
         self._store.on_queued = self.wake
         try:
-            while True:
-                self._changed.clear()
-                wait_s = await self._turn()
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(wait_s):
-                        await self._changed.wait()
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._drain(), name="backlog sending")
+                tasks.create_task(self._note_forever(), name="backlog noting")
         finally:
-            for task in self._under_way:
-                task.cancel()
-            await asyncio.gather(*self._under_way, return_exceptions=True)
+            for future in list(self._under_way):
+                future.cancel()
+
+    async def _drain(self) -> None:
+        while True:
+            self._changed.clear()
+            wait_s = await self._turn()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait_s):
+                    await self._changed.wait()
 
     async def _turn(self) -> float:
         """Send what may be sent now; return for how many seconds nothing more can be done."""
@@ -139,54 +147,59 @@ class Backlog:
             return self._paused_until - now
         while self._waiting and self._waiting[0][0] <= now:
             self._ready.append(heapq.heappop(self._waiting)[2])
-        most = max(1, limits.backlog_in_flight_max)
         # Each as soon as it may go would be a publication each, and a flush of the disk for each answer.
-        # Half of what may be under way: one that gets no answer must not hold up all others until it is given up.
-        together = min(len(self._ready), int(burst), max(1, most // 2))
-        if together and most - len(self._under_way) >= together:
+        together = min(len(self._ready), int(burst))
+        room = max(1, limits.backlog_in_flight_max) - len(self._under_way)
+        if together and room > 0:
             if self._tokens < together:
                 return (together - self._tokens) / rate
-            self._tokens -= together
-            for _ in range(together):
-                self._start(self._ready.popleft())
+            # One that gets no answer must not hold up the others until it is given up.
+            waited = now - self._sent_at
+            if room < together and self._under_way and waited < _BURST_S:
+                return _BURST_S - waited
+            self._send_next(min(together, room))
+            self._sent_at = now
             if self._ready:
                 return 1.0 / rate
         return min(_LOOK_EVERY_S, self._waiting[0][0] - now) if self._waiting else _LOOK_EVERY_S
 
-    def _start(self, lane: _Lane) -> None:
-        task = asyncio.get_running_loop().create_task(self._send(lane), name="backlog request")
-        self._under_way.add(task)
-        task.add_done_callback(self._ended)
+    def _send_next(self, number: int) -> None:
+        self._tokens -= number
+        self.sent += number
+        for _ in range(number):
+            lane = self._ready.popleft()
+            item = lane.items[0]
+            asked = RequestItem(item.terminal, item.message, item.sale_ms, item.hold_id)
+            future = self._line.post(asked, ANSWER_TIMEOUT_S)
+            self._under_way.add(future)
+            future.add_done_callback(partial(self._answered, lane))
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._under_way.discard(task)
+    def _answered(self, lane: _Lane, future: asyncio.Future[ReplyItem]) -> None:
+        self._under_way.discard(future)
+        if future.cancelled():
+            return
         self._changed.set()
-
-    async def _send(self, lane: _Lane) -> None:
         item = lane.items[0]
+        finish = None
         try:
-            finish = await self._ask(item)
+            finish = self._last_word(item, future.result())
         except LineDown:
             # It did not leave, so this was no attempt.
             self._again(lane, self._wait_s(1))
             return
         except NoReply:
-            finish = None
+            pass
         except Exception as error:  # noqa: BLE001 - a bug in one request must not stop the others
             _log.error("request of the backlog failed", request_id=item.request_id.hex(), reason=repr(error))
-            finish = None
         if finish is None:
             lane.attempts += 1
             self._again(lane, self._wait_s(lane.attempts))
-            return
-        await self._finish(item, finish)
-        self._next(lane)
+        else:
+            self._spoken.append((lane, finish))
+            self._heard.set()
 
-    async def _ask(self, item: Queued) -> Finish | None:
+    def _last_word(self, item: Queued, reply: ReplyItem) -> Finish | None:
         """Return headquarters' last word, None if the same must be asked again."""
-        self.sent += 1
-        asked = RequestItem(item.terminal, item.message, item.sale_ms, item.hold_id)
-        reply = await self._line.ask(asked, ANSWER_TIMEOUT_S)
         try:
             message = decode(reply.message)
         except DecodeError:
@@ -215,17 +228,28 @@ class Backlog:
     def _again(self, lane: _Lane, wait_s: float) -> None:
         heapq.heappush(self._waiting, (self._monotonic_s() + wait_s, next(self._turn_of), lane))
 
-    async def _finish(self, item: Queued, finish: Finish) -> None:
-        """Note it on the disk; as long as that fails nothing else of the lane is sent."""
+    async def _note_forever(self) -> None:
+        """Write down what headquarters said, and only then go on with the lanes that it was said of."""
+        while True:
+            await self._heard.wait()
+            self._heard.clear()
+            spoken, self._spoken = self._spoken, []
+            await self._note([finish for _, finish in spoken])
+            for lane, finish in spoken:
+                hold_id = lane.items[0].hold_id
+                if hold_id is not None:
+                    self._allowances.settled(hold_id, finish.release)
+                self._next(lane)
+            self._changed.set()
+
+    async def _note(self, finishes: list[Finish]) -> None:
         while True:
             try:
-                await self._store.finish(finish)
+                await self._store.finish(finishes)
             except (StoreFailed, StoreFull):
                 await asyncio.sleep(_STORE_AGAIN_S)
             else:
-                break
-        if item.hold_id is not None:
-            self._allowances.settled(item.hold_id, finish.release)
+                return
 
     def _next(self, lane: _Lane) -> None:
         done = lane.items.popleft()

@@ -37,7 +37,7 @@ from protocol.relay_messages import (
 )
 from server.mqtt import Message, NotPublished
 from server.registers.log_budget import LogBudget
-from server.relay.asking import LineDown, NoReply
+from server.relay.asking import LineDown
 from server.relay.line_clock import LineClock
 from server.relay.line_greeting import Greeting, Saying
 from server.relay.line_queue import Asked, LineQueue, id_of
@@ -162,25 +162,37 @@ class HeadquartersLine:
 
     async def ask(self, item: RequestItem, timeout_s: float) -> ReplyItem:
         """Return the answer; see `server.relay.asking.Line`. Past `waiting_requests_max` that is ERROR BUSY."""
-        if not self.up:
-            raise LineDown("the line to headquarters is down")
-        if len(self._queue) - self._queue.under_way >= self._settings.waiting_requests_max:
-            busy = error_frame(id_of(item.message), ErrorCode.BUSY, "too much under way, not executed", _BUSY_RETRY_MS)
-            return ReplyItem(item.terminal, busy[LENGTH_BYTES:])
-        reply: asyncio.Future[ReplyItem] = asyncio.get_running_loop().create_future()
-        asked = Asked(item, self._clock.monotonic_s() + timeout_s, reply)
-        self._queue.add(asked)
-        self._flush_soon()
+        asked = self._put(item, timeout_s)
         try:
             async with asyncio.timeout(timeout_s):
-                return await reply
+                return await asked.reply
         except TimeoutError:
-            if asked.copies:
-                raise NoReply("no answer in time") from None
-            raise LineDown("it could not be sent in time") from None
+            raise asked.given_up() from None
         finally:
-            self._queue.forget(asked)
+            self._drop(asked)
+
+    def post(self, item: RequestItem, timeout_s: float) -> asyncio.Future[ReplyItem]:
+        """Return the answer to come; see `server.relay.asking.Line`."""
+        asked = self._put(item, timeout_s)
+        asked.reply.add_done_callback(lambda _: self._drop(asked))
+        return asked.reply
+
+    def _put(self, item: RequestItem, timeout_s: float) -> Asked:
+        """Queue an item; what cannot be sent now has its answer at once."""
+        asked = Asked(item, self._clock.monotonic_s() + timeout_s, asyncio.get_running_loop().create_future())
+        if not self.up:
+            asked.reply.set_exception(LineDown("the line to headquarters is down"))
+        elif len(self._queue) - self._queue.under_way >= self._settings.waiting_requests_max:
+            busy = error_frame(id_of(item.message), ErrorCode.BUSY, "too much under way, not executed", _BUSY_RETRY_MS)
+            asked.reply.set_result(ReplyItem(item.terminal, busy[LENGTH_BYTES:]))
+        else:
+            self._queue.add(asked)
             self._flush_soon()
+        return asked
+
+    def _drop(self, asked: Asked) -> None:
+        self._queue.forget(asked)
+        self._flush_soon()
 
     # What comes from the broker.
 
@@ -286,6 +298,7 @@ class HeadquartersLine:
                 self._tell(now)
             if now - self._welcome_s > _STEADY_S:
                 self._greeting.steady()
+        self._queue.give_up_late(now)
         if not self.up:
             self._note_down()
             self._queue.give_up_unsent()

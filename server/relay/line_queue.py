@@ -62,6 +62,10 @@ class Asked:
         """Whether it counts against the backlog's limit."""
         return self.item.sale_ms is not None
 
+    def given_up(self) -> LineDown | NoReply:
+        """Return what became of it when nobody waits any longer."""
+        return NoReply("no answer in time") if self.copies else LineDown("it could not be sent in time")
+
 
 class LineQueue:
     """Everything that is asked and not answered."""
@@ -201,6 +205,13 @@ class LineQueue:
         if copies > 1:
             self._late[key] = copies - 1
         return copies > 0
+
+    def give_up_late(self, now_s: float) -> None:
+        """Tell those who have waited for as long as they meant to."""
+        for asked in [*self._sent, *self._live, *self._backlog]:
+            for one in (asked, *(asked.behind or ())):
+                if one.expires_s <= now_s and not one.reply.done():
+                    one.reply.set_exception(one.given_up())
 
     def give_up_unsent(self) -> None:
         """Tell everybody of whose request no copy ever left that the line is down."""

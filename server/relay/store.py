@@ -118,18 +118,19 @@ class Store:
         """Return up to `count` queued requests after `seq` in the order of taking."""
         return await self._thread.read(partial(work.find_queued, seq=seq, count=count))
 
-    async def finish(self, finish: Finish) -> None:
-        """Note headquarters' word on a queued request: it leaves the queue, and its card leaves the disk."""
-        done = partial(work.finish, finish=finish, conflicts_max=self._limits.conflicts_max)
-        await self._thread.write(done, partial(self._finished, finish), erases=True)
+    async def finish(self, finishes: Sequence[Finish]) -> None:
+        """Note headquarters' words on queued requests: they leave the queue, and their cards leave the disk."""
+        done = partial(work.finish, finishes=finishes, conflicts_max=self._limits.conflicts_max)
+        await self._thread.write(done, partial(self._finished, finishes), erases=True)
 
-    def _finished(self, finish: Finish, finished: work.Finished) -> None:
-        self.queued.pop(finish.request_id, None)
-        if finished.queued and finish.fate is Fate.CONFLICT:
-            self.conflicts = min(self.conflicts + 1, self._limits.conflicts_max)
-            if finished.named is not None:
-                # Headquarters did not take the REVERSE, so it closed nothing.
-                self.reversed.pop(finished.named, None)
+    def _finished(self, finishes: Sequence[Finish], finished: list[work.Finished]) -> None:
+        for finish, what in zip(finishes, finished, strict=True):
+            self.queued.pop(finish.request_id, None)
+            if what.queued and finish.fate is Fate.CONFLICT:
+                self.conflicts = min(self.conflicts + 1, self._limits.conflicts_max)
+                if what.named is not None:
+                    # Headquarters did not take the REVERSE, so it closed nothing.
+                    self.reversed.pop(what.named, None)
 
     async def forget(self, server_now_ms: int) -> int:
         """Forget answers that headquarters had answered `remembered_ms` ago; return how many."""

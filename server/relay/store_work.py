@@ -101,8 +101,12 @@ class Finished(NamedTuple):
     named: tuple[bytes, bytes] | None = None
 
 
-def finish(connection: sqlite3.Connection, finish: Finish, conflicts_max: int) -> Finished:
-    """Take a request out of the queue."""
+def finish(connection: sqlite3.Connection, finishes: Sequence[Finish], conflicts_max: int) -> list[Finished]:
+    """Take requests out of the queue."""
+    return [_finish(connection, finish, conflicts_max) for finish in finishes]
+
+
+def _finish(connection: sqlite3.Connection, finish: Finish, conflicts_max: int) -> Finished:
     change = (finish.fate, finish.answered_ms, finish.request_id)
     changed = connection.execute(statements()["answer_finish"], change).fetchone()
     dropped = connection.execute(statements()["queued_drop"], (finish.request_id,)).fetchone()

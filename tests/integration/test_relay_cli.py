@@ -99,7 +99,7 @@ async def test_status_and_conflicts_are_told_of_a_relay_that_does_not_run(tmp_pa
     now_ms = SystemClock().now_ms()
     store = await Store.open(tmp_path, StoreLimits())
     await store.take_many([earn(1, now_ms - 7_200_000), earn(2, now_ms - 60_000), earn(3, now_ms)])
-    await store.finish(Finish((3).to_bytes(16), now_ms, outcome=int(Outcome.CARD_BLOCKED)))
+    await store.finish([Finish((3).to_bytes(16), now_ms, outcome=int(Outcome.CARD_BLOCKED))])
     line = {"up": False, "since_ms": now_ms - 600_000, "reason": "the broker is away"}
     note = {"at_ms": now_ms - 60_000, "running": True, "relay": "R-1", "line": line, "roster_version": 3}
     await store.keep(HEARTBEAT, orjson.dumps(note))

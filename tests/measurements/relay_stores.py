@@ -90,6 +90,9 @@ class NoLine:
     async def ask(self, item: RequestItem, timeout_s: float) -> ReplyItem:
         raise LineDown("cut off")
 
+    def post(self, item: RequestItem, timeout_s: float) -> asyncio.Future[ReplyItem]:
+        return asyncio.ensure_future(self.ask(item, timeout_s))
+
 
 class Told:
     """What the registers of one store were told."""

@@ -167,6 +167,9 @@ class ModelLine:
             return reply
         return await self._ask_lossy(item)
 
+    def post(self, item: RequestItem, timeout_s: float) -> asyncio.Future[ReplyItem]:
+        return asyncio.ensure_future(self.ask(item, timeout_s))
+
     async def _ask_lossy(self, item: RequestItem) -> ReplyItem:
         fate = self._random.random()
         for _ in range(self._random.randrange(3)):

@@ -37,7 +37,7 @@ async def take_for_ever(folder: Path) -> None:
             await store.take(Advice(request.request_id, b"f" * 8, 21, card, "till-1", message, body, 1, 1))
             line = "taken " + request.request_id.hex()
             if finishes:
-                await store.finish(Finish(request.request_id, 5))
+                await store.finish([Finish(request.request_id, 5)])
                 line = "done " + request.request_id.hex()
             os.write(1, line.encode() + b"\n")
 

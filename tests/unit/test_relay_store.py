@@ -116,16 +116,16 @@ async def test_a_finished_redemption_settles_its_allowance(
     await store.add_allowance(granted())
     spent = advice(hold_id=b"h" * 16)
     await store.take(spent)
-    await store.finish(Finish(spent.request_id, 5, release=release))
+    await store.finish([Finish(spent.request_id, 5, release=release)])
     assert [each.state for each in await store.allowances()] == left
 
 
 async def test_what_is_finished_leaves_the_queue_and_keeps_its_answer(store: Store, tmp_path: Path) -> None:
     done, declined = advice(), advice()
     await store.take_many([done, declined])
-    await store.finish(Finish(done.request_id, 5))
-    await store.finish(Finish(declined.request_id, 6, outcome=103))
-    await store.finish(Finish(declined.request_id, 7, outcome=103))
+    await store.finish([Finish(done.request_id, 5)])
+    await store.finish([Finish(declined.request_id, 6, outcome=103)])
+    await store.finish([Finish(declined.request_id, 7, outcome=103)])
     assert not store.queued
     (conflict,) = await store.listed_conflicts(10)
     assert (conflict.request_id, conflict.outcome, conflict.error) == (declined.request_id, 103, None)
@@ -140,7 +140,7 @@ async def test_what_is_finished_leaves_the_queue_and_keeps_its_answer(store: Sto
 async def test_a_reversal_that_headquarters_did_not_take_closes_nothing(store: Store, tmp_path: Path) -> None:
     undo = advice(target=b"t" * 16)
     await store.take(undo)
-    await store.finish(Finish(undo.request_id, 5, outcome=111))
+    await store.finish([Finish(undo.request_id, 5, outcome=111)])
     assert not store.reversed
     store = await again(store, tmp_path)
     assert not store.reversed
@@ -150,8 +150,8 @@ async def test_a_reversal_that_headquarters_did_not_take_closes_nothing(store: S
 async def test_answers_are_forgotten_thirty_days_after_headquarters_answered(store: Store, tmp_path: Path) -> None:
     old, young, waiting = advice(), advice(target=b"t" * 16), advice()
     await store.take_many([old, young, waiting])
-    await store.finish(Finish(old.request_id, 1_000))
-    await store.finish(Finish(young.request_id, 2_000))
+    await store.finish([Finish(old.request_id, 1_000)])
+    await store.finish([Finish(young.request_id, 2_000)])
     assert await store.forget(30 * DAY_MS + 1_000) == 0
     assert await store.forget(30 * DAY_MS + 1_001) == 1
     assert await store.forget(0) == 0, "the clock went back"
@@ -168,7 +168,7 @@ async def test_a_number_of_the_queue_never_comes_twice(store: Store, tmp_path: P
     first = advice()
     await store.take(first)
     (queued,) = await store.queued_after(0, 10)
-    await store.finish(Finish(first.request_id, 5))
+    await store.finish([Finish(first.request_id, 5)])
     store = await again(store, tmp_path)
     await store.take(advice())
     (next_,) = await store.queued_after(0, 10)
@@ -182,7 +182,7 @@ async def test_of_too_many_balances_and_conflicts_the_oldest_go(tmp_path: Path) 
         await store.note_balances({bytes([at_ms]) * 16: KnownBalance(Balance(0, 0, 0, 0, 0, 0), at_ms)})
         refused = advice()
         await store.take(refused)
-        await store.finish(Finish(refused.request_id, at_ms, error=1))
+        await store.finish([Finish(refused.request_id, at_ms, error=1)])
     assert [await store.balance(bytes([each]) * 16) is None for each in (1, 2, 3)] == [True, False, False]
     assert [each.answered_ms for each in await store.listed_conflicts(10)] == [2, 1]
     assert store.conflicts == 2
@@ -201,7 +201,7 @@ async def test_past_its_limits_the_store_refuses_and_takes_nothing(tmp_path: Pat
     for _ in range(2):
         one = advice()
         await store.take(one)
-        await store.finish(Finish(one.request_id, 1))
+        await store.finish([Finish(one.request_id, 1)])
     with pytest.raises(StoreFull, match="queue"):
         await store.take(advice())
     assert len(store.known) == 3
@@ -234,7 +234,7 @@ async def test_card_data_leaves_the_disk_after_headquarters_answered(store: Stor
     assert shown in bytes_on_disk(folder)
     await store.drop_allowance(granted().hold_id)
     for one in requests:
-        await store.finish(Finish(one.request_id, 5, outcome=103))
+        await store.finish([Finish(one.request_id, 5, outcome=103)])
     await gone(shown, folder)
     assert len(await store.listed_conflicts(1_000)) == 300
 
@@ -245,7 +245,7 @@ async def test_card_data_leaves_the_disk_also_while_there_is_always_something_to
     monkeypatch.setattr(store_thread, "_ERASE_AT_LAST_S", 0.2)
     one = advice()
     await store.take(one)
-    await store.finish(Finish(one.request_id, 5))
+    await store.finish([Finish(one.request_id, 5)])
 
     async def keep_busy() -> None:
         while True:
@@ -263,7 +263,7 @@ async def test_card_data_leaves_the_disk_after_somebody_who_looked_has_gone(stor
     await store.take(one)
     reader.execute("BEGIN")
     assert reader.execute("SELECT count(*) FROM queued").fetchone() == (1,)
-    await store.finish(Finish(one.request_id, 5))
+    await store.finish([Finish(one.request_id, 5)])
     await asyncio.sleep(1.5)
     assert shown in bytes_on_disk(folder)
     assert not store.queued, "a reader stops nobody"
@@ -374,8 +374,8 @@ async def test_a_first_start_that_died_in_the_middle_is_begun_again(tmp_path: Pa
 async def test_the_fate_of_each_answer_is_written_down(store: Store, tmp_path: Path) -> None:
     done, bad, waits = advice(), advice(), advice()
     await store.take_many([done, bad, waits])
-    await store.finish(Finish(done.request_id, 5))
-    await store.finish(Finish(bad.request_id, 5, error=2))
+    await store.finish([Finish(done.request_id, 5)])
+    await store.finish([Finish(bad.request_id, 5, error=2)])
     await store.close()
     with sqlite3.connect(tmp_path / "relay" / STORE_FILE) as connection:
         fates = dict(connection.execute("SELECT request_id, fate FROM answer").fetchall())
