@@ -42,6 +42,10 @@ _FINAL_ERRORS: Final = frozenset({int(ErrorCode.MALFORMED), int(ErrorCode.UNSUPP
 _log = get_log("backlog")
 
 
+class _NotNow(Exception):  # noqa: N818 - it says what is the matter
+    """Headquarters has too much to do and did not execute the request."""
+
+
 class _Lane:
     """Requests that must go one after the other; `attempts` of the first of them have failed."""
 
@@ -183,8 +187,8 @@ class Backlog:
         finish = None
         try:
             finish = self._last_word(item, future.result())
-        except LineDown:
-            # It did not leave, so this was no attempt.
+        except (LineDown, _NotNow):
+            # Nothing came of it, so this was no attempt.
             self._again(lane, self._wait_s(1))
             return
         except NoReply:
@@ -199,7 +203,7 @@ class Backlog:
             self._heard.set()
 
     def _last_word(self, item: Queued, reply: ReplyItem) -> Finish | None:
-        """Return headquarters' last word, None if the same must be asked again."""
+        """Return headquarters' last word, None if the same must be asked again. Raises _NotNow."""
         try:
             message = decode(reply.message)
         except DecodeError:
@@ -213,13 +217,17 @@ class Backlog:
                 return Finish(item.request_id, answered_ms, error=message.code, release=item.hold_id is not None)
             if message.code == ErrorCode.BUSY:
                 self._pause(message.retry_after_ms)
+                raise _NotNow
         return None
 
     def _pause(self, retry_after_ms: int) -> None:
         """Send nothing for a while: headquarters has too much to do, whichever request it says so of."""
+        now = self._monotonic_s()
+        if now < self._paused_until:
+            # Said of others that went out together with the one which began the pause.
+            return
         self._refusals += 1
-        until = self._monotonic_s() + retry_after_ms / 1_000 + self._wait_s(self._refusals)
-        self._paused_until = max(self._paused_until, until)
+        self._paused_until = now + retry_after_ms / 1_000 + self._wait_s(self._refusals)
 
     def _wait_s(self, attempt: int) -> float:
         """Return how long to wait before repetition `attempt` (SPEC.md, section 13.2)."""
