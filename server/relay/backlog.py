@@ -35,7 +35,9 @@ _LOOK_EVERY_S: Final = 5.0
 _STORE_AGAIN_S: Final = 1.0
 _FORGET_EVERY_S: Final = 3_600.0
 _BURST_S: Final = 0.25
-"""What is sent at once, as a part of what may be sent in a second: many in one publication and in one commit."""
+"""What is sent at once, as a part of what may be sent in a second."""
+_STALL_S: Final = 2.0
+"""How long the next are held back until all that is under way is answered."""
 
 _FINAL_ERRORS: Final = frozenset({int(ErrorCode.MALFORMED), int(ErrorCode.UNSUPPORTED), int(ErrorCode.ID_REUSED)})
 
@@ -82,7 +84,8 @@ class Backlog:
         self._paused_until = 0.0
         self._refusals = 0
         self._tokens = 0.0
-        self._counted_at = self._sent_at = monotonic_s()
+        self._counted_at = monotonic_s()
+        self._sent_at = float("-inf")
         self._forgot_at = float("-inf")
         self.sent = 0
         """Copies sent so far."""
@@ -151,20 +154,18 @@ class Backlog:
             return self._paused_until - now
         while self._waiting and self._waiting[0][0] <= now:
             self._ready.append(heapq.heappop(self._waiting)[2])
-        # Each as soon as it may go would be a publication each, and a flush of the disk for each answer.
-        together = min(len(self._ready), int(burst))
-        room = max(1, limits.backlog_in_flight_max) - len(self._under_way)
-        if together and room > 0:
+        most = max(1, limits.backlog_in_flight_max)
+        together = min(len(self._ready), int(burst), most)
+        if together:
+            # What gathers while others are under way goes together, as one publication for headquarters to commit and
+            # to answer. But one that gets no answer must not hold up the others until it is given up.
+            waited = now - self._sent_at
+            if self._under_way and waited < _STALL_S:
+                return _STALL_S - waited
             if self._tokens < together:
                 return (together - self._tokens) / rate
-            # One that gets no answer must not hold up the others until it is given up.
-            waited = now - self._sent_at
-            if room < together and self._under_way and waited < _BURST_S:
-                return _BURST_S - waited
-            self._send_next(min(together, room))
+            self._send_next(min(together, most - len(self._under_way)))
             self._sent_at = now
-            if self._ready:
-                return 1.0 / rate
         return min(_LOOK_EVERY_S, self._waiting[0][0] - now) if self._waiting else _LOOK_EVERY_S
 
     def _send_next(self, number: int) -> None:
@@ -187,8 +188,11 @@ class Backlog:
         finish = None
         try:
             finish = self._last_word(item, future.result())
-        except (LineDown, _NotNow):
-            # Nothing came of it, so this was no attempt.
+        except _NotNow:
+            # Nothing came of it, so this was no attempt; the pause is for all.
+            self._ready.append(lane)
+            return
+        except LineDown:
             self._again(lane, self._wait_s(1))
             return
         except NoReply:
