@@ -21,6 +21,8 @@ ITEM_EXTRA_BYTES_MAX: Final = 128
 """What an item takes beside its message."""
 DATA_EXTRA_BYTES_MAX: Final = 128
 """What DATA takes beside its items."""
+BACKLOG_SUFFIX: Final = ".backlog"
+"""Behind a bridge's name in the topic of a DATA that carries advices only."""
 _SALT_BYTES_MAX: Final = 64
 TERMINALS_MAX: Final = 250
 

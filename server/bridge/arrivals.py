@@ -67,6 +67,8 @@ class Arrivals:
         self._tally = tally
         self.closed = False
         """Whether no new relay is let in."""
+        self.hears_backlogs = False
+        """Whether what relays have in store for this bridge would come in."""
 
     def take(self, message: Message) -> None:
         """Take a publication."""
@@ -75,8 +77,13 @@ class Arrivals:
         try:
             publication = read_publication(message.payload)
             if place is not None and place.hello and isinstance(publication, Hello):
-                if not self.closed:
+                if self.closed:
+                    return
+                if self.hears_backlogs:
                     self._admission.take(publication, place)
+                else:
+                    # It says HELLO again.
+                    self._tally.refused["too_early"] += 1
             elif place is not None and place.bridge == self._name and isinstance(publication, Data):
                 self._take_data(publication, place, message)
             else:
@@ -104,7 +111,7 @@ class Arrivals:
             self._take_item(session, item, age_ms)
         if not any(isinstance(item, RequestItem) for item in items):
             # Nothing in it will be answered in its own time, so say at once that it was heard.
-            session.must_speak = True
+            session.live.must_speak = True
             self._outbox.flush_soon(session)
 
     def _take_item(self, session: Session, item: UpItem, age_ms: int) -> None:
@@ -114,11 +121,11 @@ class Arrivals:
             roster = (
                 roster_of(session, self._programme(), self._clock.now_ms())
                 # A roster is long and a question short: one that waits answers them all.
-                if item.known_version != session.version and not session.roster_waits
+                if item.known_version != session.version and not session.live.roster_waits
                 else None
             )
             if roster is not None:
-                session.put(roster)
+                session.live.put(roster)
                 self._outbox.flush_soon(session)
         else:
             self._take_report(session, item)

@@ -50,7 +50,8 @@ class Asked:
 
     def reply(self, frame: bytes) -> None:
         """Put a frame into the session's next publication."""
-        self.session.put(ReplyItem(self._terminal, frame[LENGTH_BYTES:]))
+        unsaid = self.session.backlog if self.backlog else self.session.live
+        unsaid.put(ReplyItem(self._terminal, frame[LENGTH_BYTES:]))
         self._done(self)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from operator import attrgetter
 from pathlib import Path
 from random import Random
 from typing import Any, Final, Protocol
@@ -26,9 +27,10 @@ from server.bridge.intake import Intake, Overload
 from server.bridge.limits import SILENT_HEARTBEATS, UNCONFIRMED_S, BridgeLimits
 from server.bridge.outbox import Outbox
 from server.bridge.reports import Reports
+from server.bridge.session import Session, Unsaid
 from server.bridge.sessions import Sessions
 from server.bridge.tally import Tally
-from server.bridge.topics import HELLOS, inbox, shared_hellos
+from server.bridge.topics import HELLOS, backlog_inbox, inbox, shared_hellos
 from server.mqtt import Broker
 from server.observation.metrics import Metrics
 from server.registers.clock import SteadyClock
@@ -88,25 +90,37 @@ class Bridge:
         self._sessions = Sessions()
         shared = shared_hellos(relay_master)
         self._hello_topics = (shared, HELLOS) if first else (shared,)
-        self._broker = Broker(
-            url,
-            # Relays know the name of the inbox. Whoever knew this one could connect under it and have us thrown out.
-            f"tillwire-{random_bytes(_NAME_BYTES).hex()}",
-            subscriptions=(shared, inbox(name)),
-            unshared=(HELLOS, inbox(name)) if first else (inbox(name),),
-            on_message=lambda message: self._arrivals.take(message),  # noqa: PLW0108 - made below
-            on_change=self._changed,
-            random=Random(int.from_bytes(random_bytes(8))),  # noqa: S311 - spreads reconnects, guards nothing
-            qos=limits.qos,
-            limits=limits.broker,
-            tls_ca_file=ca_file,
-        )
-        expiry_s = limits.line.ttl_max_ms / 1000
-        self._outbox = Outbox(self._broker, self.tally, self._steady.now_ms, qos=limits.qos, expiry_s=expiry_s)
+
+        def connection(subscriptions: tuple[str, ...], unshared: tuple[str, ...]) -> Broker:
+            return Broker(
+                url,
+                # Relays know the name of the inbox. Whoever knew this one could connect under it and throw us out.
+                f"tillwire-{random_bytes(_NAME_BYTES).hex()}",
+                subscriptions=subscriptions,
+                unshared=unshared,
+                on_message=lambda message: self._arrivals.take(message),  # noqa: PLW0108 - made below
+                on_change=self._changed,
+                random=Random(int.from_bytes(random_bytes(8))),  # noqa: S311 - spreads reconnects, guards nothing
+                qos=limits.qos,
+                limits=limits.broker,
+                tls_ca_file=ca_file,
+            )
+
+        self._broker = connection((shared, inbox(name)), (HELLOS, inbox(name)) if first else (inbox(name),))
+        # What stores have gathered comes by a connection of its own: on one the broker would let live requests wait
+        # behind it.
+        self._backlog_broker = connection((backlog_inbox(name),), (backlog_inbox(name),))
+
+        def outbox(broker: Broker, unsaid: Callable[[Session], Unsaid]) -> Outbox:
+            expiry_s = limits.line.ttl_max_ms / 1000
+            return Outbox(broker, unsaid, self.tally, self._steady.now_ms, qos=limits.qos, expiry_s=expiry_s)
+
+        self._outbox = outbox(self._broker, attrgetter("live"))
+        self._backlog_outbox = outbox(self._backlog_broker, attrgetter("backlog"))
         self._conflicts = Conflicts(ledger.add_conflicts, ledger.listed_conflicts)
         self._reports = Reports(ledger.report_relays)
         desk = Desk(dispatcher, renderer, room, metrics, token_key, clock, limits, self._conflicts, self.tally)
-        self._intake = Intake(desk, ledger, metrics, clock, limits, self._outbox, self.tally)
+        self._intake = Intake(desk, ledger, metrics, clock, limits, self._outbox, self._backlog_outbox, self.tally)
         self._admission = Admission(
             ledger,
             self._sessions,
@@ -141,6 +155,7 @@ class Bridge:
             return
         works: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
             "broker": self._broker.run,
+            "broker of backlogs": self._backlog_broker.run,
             "relay admission": self._admission.run,
             "relay conflicts": self._conflicts.run,
             "relay advices": self._conflicts.run_look_ups,
@@ -174,7 +189,10 @@ class Bridge:
             await asyncio.sleep(_DRAIN_POLL_S)
         for session in self._sessions:
             self._admission.end(session, Hint.DRAIN, "the server is restarting")
-        while self._broker.under_way and self._clock.monotonic_s() < deadline_s:  # noqa: ASYNC110 - once, at the end
+        brokers = (self._broker, self._backlog_broker)
+        while (  # noqa: ASYNC110 - once, at the end
+            any(each.under_way for each in brokers) and self._clock.monotonic_s() < deadline_s
+        ):
             await asyncio.sleep(_DRAIN_POLL_S)
 
     async def stop(self) -> None:
@@ -187,8 +205,10 @@ class Bridge:
             await self._reports.write()
 
     def _changed(self, connected: bool) -> None:
+        self._arrivals.hears_backlogs = self._backlog_broker.connected
         if connected:
             self._outbox.resume()
+            self._backlog_outbox.resume()
 
     async def _sweep(self) -> None:
         line = self._limits.line
@@ -218,7 +238,7 @@ class Bridge:
     def figures(self) -> dict[str, int]:
         """Return numbers for whoever scrapes; those that end in `_total` only grow."""
         return {
-            "connected": int(self._broker.connected),
+            "connected": int(self._broker.connected and self._backlog_broker.connected),
             "relays": self._sessions.confirmed,
             "sessions": len(self._sessions),
             "in_flight": self._intake.in_flight,

@@ -10,6 +10,7 @@ import structlog
 
 from ledger.journal.writer import JournalDown
 from ledger.relays import RelayConflict
+from server.bridge.limits import BACKLOG_ITEMS_A_TURN
 
 AT_ONCE: Final = 200
 """Conflicts of one transaction."""
@@ -71,11 +72,14 @@ class Conflicts:
             if not self._asked:
                 self._asked_anew.clear()
             listed = await self._look([request for request, _, _ in part])
-            for request, found, unknown in part:
+            for number, (request, found, unknown) in enumerate(part, 1):
                 if listed is None:
                     unknown()
                 else:
                     found(listed.get(request))
+                if number % BACKLOG_ITEMS_A_TURN == 0:
+                    # Each of them is a request on its way to the ledger; live ones go between.
+                    await asyncio.sleep(0)
 
     async def _look(self, requests: Requests) -> Mapping[tuple[bytes, int], int] | None:
         try:

@@ -12,7 +12,7 @@ from protocol.messages import glance
 from protocol.relay_messages import RequestItem
 from server.bridge.asked import Asked
 from server.bridge.desk import Desk
-from server.bridge.limits import ITEMS_A_TURN, BridgeLimits
+from server.bridge.limits import BACKLOG_ITEMS_A_TURN, ITEMS_A_TURN, BridgeLimits
 from server.bridge.outbox import Outbox
 from server.bridge.session import Session
 from server.bridge.tally import Tally
@@ -50,6 +50,7 @@ class Intake:
         clock: Clock,
         limits: BridgeLimits,
         outbox: Outbox,
+        backlog_outbox: Outbox,
         tally: Tally,
     ) -> None:
         self._desk = desk
@@ -58,6 +59,7 @@ class Intake:
         self._clock = clock
         self._limits = limits
         self._outbox = outbox
+        self._backlog_outbox = backlog_outbox
         self._tally = tally
         self._live: deque[_Waiting] = deque()
         self._backlog: deque[_Waiting] = deque()
@@ -71,7 +73,7 @@ class Intake:
         """Take a request that was `age_ms` on its way; it is answered through its session, whatever becomes of it."""
         backlog = item.sale_ms is not None or item.hold_id is not None
         line = self._limits.line
-        if session.unsaid >= 2 * line.in_flight_max:
+        if len(session.live) + len(session.backlog) >= 2 * line.in_flight_max:
             # Not even BUSY can be said any more. The relay asks again.
             self._tally.refused["too_much"] += 1
         elif (
@@ -101,7 +103,7 @@ class Intake:
         self._scheduled = False
         for _ in range(min(ITEMS_A_TURN, len(self._live))):
             self._dispatch(self._live.popleft(), backlog=False)
-        for _ in range(min(ITEMS_A_TURN // 2, self._ready_backlog)):
+        for _ in range(min(BACKLOG_ITEMS_A_TURN, self._ready_backlog)):
             self._backlog_dispatched += 1
             self._dispatch(self._backlog.popleft(), backlog=True)
         if self._live or self._ready_backlog:
@@ -148,4 +150,4 @@ class Intake:
         self._said(asked)
 
     def _said(self, asked: Asked) -> None:
-        self._outbox.flush_soon(asked.session)
+        (self._backlog_outbox if asked.backlog else self._outbox).flush_soon(asked.session)

@@ -18,7 +18,9 @@ HELLOS_AT_ONCE: Final = 200
 NONCES_REMEMBERED: Final = 20_000
 """HELLOs whose repetition is recognised."""
 ITEMS_A_TURN: Final = 32
-"""Live requests that are dispatched in one turn of the loop; of the backlog half as many."""
+"""Live requests that are dispatched in one turn of the loop."""
+BACKLOG_ITEMS_A_TURN: Final = 16
+"""Requests of backlogs in one turn."""
 PUBLICATIONS_A_TURN: Final = 16
 """Publications that are sealed and written in one turn of the loop."""
 UNCONFIRMED_S: Final = 30.0

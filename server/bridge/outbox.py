@@ -1,4 +1,4 @@
-"""What goes out to relays: all that one turn of the loop has for a session is one publication.
+"""What goes out to relays over one connection: all that one turn of the loop has for a session is one publication.
 
 While the broker has as many as it may without acknowledging them, the rest gathers in the sessions.
 """
@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable
 
 from server.bridge.limits import PUBLICATIONS_A_TURN
-from server.bridge.session import Session
+from server.bridge.session import Session, Unsaid
 from server.bridge.tally import Tally
 from server.mqtt import Broker, NotPublished
 
@@ -18,10 +18,21 @@ class Outbox:
     """Publishes for sessions, each in its turn."""
 
     def __init__(
-        self, broker: Broker, tally: Tally, steady_ms: Callable[[], int], *, qos: int, expiry_s: float
+        self,
+        broker: Broker,
+        unsaid: Callable[[Session], Unsaid],
+        tally: Tally,
+        steady_ms: Callable[[], int],
+        *,
+        qos: int,
+        expiry_s: float,
     ) -> None:
-        """Take the way out, and the clock that relays are told; nobody waits for an answer longer than `expiry_s`."""
+        """Take the way out, what of a session takes it, and the clock that relays are told.
+
+        Nobody waits for an answer longer than `expiry_s`.
+        """
         self._broker = broker
+        self._unsaid = unsaid
         self._tally = tally
         self._steady_ms = steady_ms
         self._qos = qos
@@ -71,13 +82,14 @@ class Outbox:
                 return
             session = next(iter(self._waiting))
             del self._waiting[session]
-            if session.ended or not session.has_something_to_say:
+            unsaid = self._unsaid(session)
+            if session.ended or not unsaid:
                 continue
-            payload = session.ends.close(session.next_items(), self._steady_ms(), session.version)
+            payload = session.ends.close(unsaid.next_items(), self._steady_ms(), session.version)
             if not self.send(session.response_topic, payload, session.correlation):
                 # The relay asks again.
                 self._tally.publications_lost += 1
-            if session.has_something_to_say:
+            if unsaid:
                 # Behind the others, which have waited longer.
                 self._waiting[session] = None
         self.resume()

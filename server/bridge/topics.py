@@ -6,6 +6,7 @@ import re
 from typing import Final, NamedTuple
 
 from protocol.relay_keys import derived
+from protocol.relay_messages import BACKLOG_SUFFIX
 from server.mqtt import SHARED_PREFIX
 
 _ROOT: Final = ("tillwire", "1")
@@ -41,8 +42,13 @@ def shared_hellos(relay_master: bytes) -> str:
 
 
 def inbox(bridge: str) -> str:
-    """Return the filter of what is for one bridge."""
+    """Return the filter of what is for one bridge and may not wait."""
     return f"{_ANY_RELAY}/to/{bridge}"
+
+
+def backlog_inbox(bridge: str) -> str:
+    """Return the filter of what is for one bridge out of relays' backlogs."""
+    return inbox(bridge) + BACKLOG_SUFFIX
 
 
 def answers(relay: str) -> str:
@@ -66,5 +72,5 @@ def place_of(topic: str) -> Place | None:
         case ["hello"]:
             return Place(relay, network, store, code, hello=True, bridge="")
         case ["to", bridge]:
-            return Place(relay, network, store, code, hello=False, bridge=bridge)
+            return Place(relay, network, store, code, hello=False, bridge=bridge.removesuffix(BACKLOG_SUFFIX))
     return None

@@ -22,6 +22,7 @@ from protocol.messages import LENGTH_BYTES, error_frame
 from protocol.relay_keys import NotGenuine, RelayCredential
 from protocol.relay_line import RandomBytes, RelayLine, Repeated
 from protocol.relay_messages import (
+    BACKLOG_SUFFIX,
     Data,
     Goodbye,
     Hint,
@@ -349,7 +350,7 @@ class HeadquartersLine:
                 return
             now = self._clock.monotonic_s()
             expiry_s = max(asked.expires_s for asked in taken) - now
-            if not self._send([asked.item for asked in taken], expiry_s):
+            if not self._send([asked.item for asked in taken], expiry_s, backlog=taken[0].of_backlog):
                 self._queue.untake(taken)
                 return
 
@@ -365,10 +366,11 @@ class HeadquartersLine:
             self._roster_asked_s = now
             self._send([RosterQuery(self._outlook.roster_version())], self._settings.silence_ms / 1_000)
 
-    def _send(self, items: list[UpItem], expiry_s: float) -> bool:
+    def _send(self, items: list[UpItem], expiry_s: float, *, backlog: bool = False) -> bool:
         """Publish items in the session; False if none of them left."""
         payload = self._core.close(items, self._clock.monotonic_ms())
-        published = self._publish(f"{self._topic}/to/{self._core.bridge}", payload, max(1.0, expiry_s))
+        suffix = BACKLOG_SUFFIX if backlog else ""
+        published = self._publish(f"{self._topic}/to/{self._core.bridge}{suffix}", payload, max(1.0, expiry_s))
         if published is None:
             return False
         if self._owed_s is None:

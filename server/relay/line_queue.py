@@ -102,31 +102,32 @@ class LineQueue:
         (self._backlog if asked.of_backlog else self._live).append(asked)
 
     def take(self, limits: LineLimits) -> list[Asked]:
-        """Return what the next publication carries, live before backlog; it counts as sent from now on."""
-        taken: list[Asked] = []
-        room = min(limits.in_flight_max - len(self._sent), ITEMS_MAX)
-        free = self._take_from(self._live, room, _BYTES_MAX, taken)
-        room = min(room - len(taken), limits.backlog_in_flight_max - self._sent_of_backlog)
-        self._take_from(self._backlog, room, free, taken)
-        return taken
+        """Return what the next publication carries; it counts as sent from now on.
 
-    def _take_from(self, queue: deque[Asked], room: int, free: int, taken: list[Asked]) -> int:
-        while queue and room > 0:
+        That is either live or of the backlog, and live first.
+        """
+        room = min(limits.in_flight_max - len(self._sent), ITEMS_MAX)
+        taken = self._take_from(self._live, room)
+        return taken or self._take_from(self._backlog, min(room, limits.backlog_in_flight_max - self._sent_of_backlog))
+
+    def _take_from(self, queue: deque[Asked], room: int) -> list[Asked]:
+        taken: list[Asked] = []
+        free = _BYTES_MAX
+        while queue and len(taken) < room:
             asked = queue[0]
             if not asked.waiting:
                 queue.popleft()
                 continue
             free -= len(asked.item.message) + _ITEM_BYTES
             if free < 0:
-                return 0
+                break
             queue.popleft()
             asked.waiting = False
             asked.copies += 1
             self._sent[asked] = None
             self._sent_of_backlog += asked.of_backlog
             taken.append(asked)
-            room -= 1
-        return free
+        return taken
 
     def untake(self, taken: list[Asked]) -> None:
         """Put back what `take` returned: no copy of it left."""

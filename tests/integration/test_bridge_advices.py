@@ -393,7 +393,7 @@ async def test_a_worker_that_dies_between_the_list_and_the_answer_doubles_nothin
             await relay.sign_on()
             assert worker.bridge is not None
             # The publication with the answer never leaves.
-            monkeypatch.setattr(worker.bridge._outbox, "flush_soon", lambda session: None)
+            monkeypatch.setattr(worker.bridge._backlog_outbox, "flush_soon", lambda session: None)
             relay.publish([relay.item(request, sale_ms=NOW_MS)])
             async with asyncio.timeout(30):
                 while not await hq.conflicts():
