@@ -150,4 +150,10 @@ class Intake:
         self._said(asked)
 
     def _said(self, asked: Asked) -> None:
-        (self._backlog_outbox if asked.backlog else self._outbox).flush_soon(asked.session)
+        if not asked.backlog:
+            self._outbox.flush_soon(asked.session)
+        elif asked.session.backlog_in_flight:
+            # Nobody waits for it at a till, and the relay sends no more until it has them all.
+            self._backlog_outbox.flush_later(asked.session)
+        else:
+            self._backlog_outbox.flush_soon(asked.session)

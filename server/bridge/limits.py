@@ -23,6 +23,8 @@ BACKLOG_ITEMS_A_TURN: Final = 16
 """Requests of backlogs in one turn."""
 PUBLICATIONS_A_TURN: Final = 16
 """Publications that are sealed and written in one turn of the loop."""
+GATHERING_S: Final = 0.1
+"""How long answers to a relay's backlog may wait for each other."""
 UNCONFIRMED_S: Final = 30.0
 """How long a session may wait for its relay's first DATA."""
 SILENT_HEARTBEATS: Final = 3

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from server.bridge.limits import PUBLICATIONS_A_TURN
+from server.bridge.limits import GATHERING_S, PUBLICATIONS_A_TURN
 from server.bridge.session import Session, Unsaid
 from server.bridge.tally import Tally
 from server.mqtt import Broker, NotPublished
@@ -38,6 +38,7 @@ class Outbox:
         self._qos = qos
         self._expiry_s = expiry_s
         self._waiting: dict[Session, None] = {}
+        self._gathering: dict[Session, None] = {}
         self._scheduled = False
         self._acknowledged = asyncio.Event()
 
@@ -50,6 +51,16 @@ class Outbox:
         """Publish what a session has to say, after everything that happens in this turn of the loop."""
         self._waiting[session] = None
         self.resume()
+
+    def flush_later(self, session: Session) -> None:
+        """Publish what a session has to say when more of it has gathered, soon all the same."""
+        if session not in self._gathering:
+            self._gathering[session] = None
+            asyncio.get_running_loop().call_later(GATHERING_S, self._gathered, session)
+
+    def _gathered(self, session: Session) -> None:
+        del self._gathering[session]
+        self.flush_soon(session)
 
     def resume(self) -> None:
         """Publish what waits, if there is room for it."""

@@ -20,21 +20,20 @@ from protocol.relay_messages import LineLimits, ReplyItem, RequestItem
 from server.observation.logs import get_log
 from server.relay.allowances import Allowances
 from server.relay.asking import Line, LineDown, NoReply
+from server.relay.patience import Patience
 from server.relay.store import Store
 from server.relay.store_errors import StoreFailed, StoreFull
 from server.relay.store_rows import Finish, Queued
 
 WINDOW_MAX: Final = 1_024
 """Queued requests in memory at one time."""
-ANSWER_TIMEOUT_S: Final = 10.0
-"""How long headquarters is waited for before the same request is sent again."""
 
 _FIRST_WAIT_S: Final = 0.2
 _LONGEST_WAIT_S: Final = 30.0
 _LOOK_EVERY_S: Final = 5.0
 _STORE_AGAIN_S: Final = 1.0
 _FORGET_EVERY_S: Final = 3_600.0
-_BURST_S: Final = 0.25
+_BURST_S: Final = 0.5
 """What is sent at once, as a part of what may be sent in a second."""
 _STALL_S: Final = 2.0
 """How long the next are held back until all that is under way is answered."""
@@ -81,6 +80,7 @@ class Backlog:
         # Headquarters' last words that are not on the disk yet.
         self._spoken: list[tuple[_Lane, Finish]] = []
         self._heard = asyncio.Event()
+        self._patience = Patience()
         self._paused_until = 0.0
         self._refusals = 0
         self._tokens = 0.0
@@ -164,22 +164,22 @@ class Backlog:
                 return _STALL_S - waited
             if self._tokens < together:
                 return (together - self._tokens) / rate
-            self._send_next(min(together, most - len(self._under_way)))
+            self._send_next(min(together, most - len(self._under_way)), now)
             self._sent_at = now
         return min(_LOOK_EVERY_S, self._waiting[0][0] - now) if self._waiting else _LOOK_EVERY_S
 
-    def _send_next(self, number: int) -> None:
+    def _send_next(self, number: int, now: float) -> None:
         self._tokens -= number
         self.sent += number
         for _ in range(number):
             lane = self._ready.popleft()
             item = lane.items[0]
             asked = RequestItem(item.terminal, item.message, item.sale_ms, item.hold_id)
-            future = self._line.post(asked, ANSWER_TIMEOUT_S)
+            future = self._line.post(asked, self._patience.limit_s)
             self._under_way.add(future)
-            future.add_done_callback(partial(self._answered, lane))
+            future.add_done_callback(partial(self._answered, lane, now))
 
-    def _answered(self, lane: _Lane, future: asyncio.Future[ReplyItem]) -> None:
+    def _answered(self, lane: _Lane, sent_at: float, future: asyncio.Future[ReplyItem]) -> None:
         self._under_way.discard(future)
         if future.cancelled():
             return
@@ -187,7 +187,10 @@ class Backlog:
         item = lane.items[0]
         finish = None
         try:
-            finish = self._last_word(item, future.result())
+            reply = future.result()
+            if not lane.attempts:
+                self._patience.took(self._monotonic_s() - sent_at)
+            finish = self._last_word(item, reply)
         except _NotNow:
             # Nothing came of it, so this was no attempt; the pause is for all.
             self._ready.append(lane)

@@ -15,6 +15,7 @@ from ledger.registry import relays
 from protocol import tokens
 from protocol.codes import ErrorCode, Message, Outcome, StatusState
 from protocol.messages import AnswerMessage
+from protocol.relay_messages import BACKLOG_SUFFIX
 from protocol.requests import (
     BalanceRequest,
     BlockRequest,
@@ -449,3 +450,66 @@ async def test_a_changed_allowance_holds_for_the_next_reservation(hq: Headquarte
         await until(lambda: all(session.relay.allowance_points == 100 for session in sessions))
         hold = HoldRequest(new_id(), 0, card(0), 101, receipt(1_000_000), True)
         assert refused(await relay.ask(hold, "R-1")) == ErrorCode.MALFORMED
+
+
+async def test_advices_come_and_are_answered_over_a_connection_of_their_own(hq: Headquarters) -> None:
+    async with hq.worker() as worker, hq.relay() as relay:
+        assert worker.bridge is not None
+        live, backlog = worker.bridge._broker, worker.bridge._backlog_broker
+        heard: dict[str, list[str]] = {"live": [], "backlog": []}
+        said: dict[str, int] = {"live": 0, "backlog": 0}
+        for name, broker in (("live", live), ("backlog", backlog)):
+            assert broker._line is not None
+            handler, send = broker._line._handler, broker._line.send
+
+            def spy(message: Any, name: str = name, handler: Any = handler) -> None:
+                heard[name].append(message.topic.rsplit("/", 1)[-1])
+                handler(message)
+
+            def count(*arguments: Any, name: str = name, send: Any = send) -> Any:
+                said[name] += 1
+                return send(*arguments)
+
+            broker._line._handler, broker._line.send = spy, count  # type: ignore[method-assign]
+        advice, request = earn(1), earn(2)
+        relay.publish([relay.item(advice, sale_ms=NOW_MS)], suffix=BACKLOG_SUFFIX)
+        approved(await relay.reply(advice.request_id))
+        assert (heard, said) == ({"live": [], "backlog": [f"{relay.line.bridge}.backlog"]}, {"live": 0, "backlog": 1})
+        relay.publish([relay.item(request)])
+        approved(await relay.reply(request.request_id))
+        assert (heard["live"], said) == ([relay.line.bridge], {"live": 1, "backlog": 1})
+
+
+async def test_no_relay_is_let_in_before_its_backlog_could_come(
+    hq: Headquarters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = hq.make_worker()
+    await worker.start()
+    try:
+        assert worker.bridge is not None
+        bridge = worker.bridge
+        await until(lambda: bool(bridge.figures()["connected"]))
+        async with hq.relay(sign_on=False) as relay:
+            backlog = bridge._backlog_broker._line
+            monkeypatch.setattr(bridge._backlog_broker, "_line", None)
+            bridge._changed(True)
+            relay.say_hello()
+            await until(lambda: bridge.figures().get("refused_too_early_total"))
+            assert not relay.welcomes
+            monkeypatch.setattr(bridge._backlog_broker, "_line", backlog)
+            bridge._changed(True)
+            await relay.sign_on()
+    finally:
+        await worker.stop()
+
+
+async def test_answers_to_a_backlog_gather_and_the_last_lets_them_go(hq: Headquarters) -> None:
+    async with hq.worker(bridge_backlog_at_once_max=1) as worker, hq.relay() as relay:
+        assert worker.bridge is not None
+        before = worker.bridge.figures()["publications_out_total"]
+        backlog = [earn(number % 9) for number in range(40)]
+        relay.publish([relay.item(each, sale_ms=NOW_MS) for each in backlog], suffix=BACKLOG_SUFFIX)
+        for each in backlog:
+            approved(await relay.reply(each.request_id))
+        # One by one they were booked; each by itself would be 40 publications.
+        assert worker.bridge.figures()["publications_out_total"] - before <= 20

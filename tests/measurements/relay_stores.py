@@ -41,7 +41,6 @@ from tests.measurements.offline_sales import Plan, sales
 #: What one store's desk has under way while it is filled; its own registers would be a few.
 _AT_ONCE = 256
 _TELL_S = 0.5
-_NICE = 10
 _GARBAGE = 200_000
 #: Each relay writes down how it is once a second; two hundred of them would do little else.
 _STATUS_MS = 10_000
@@ -163,8 +162,8 @@ class BackRelay(Relay):
 
 async def come_back(stores: Stores, harm: Harm, seed: int) -> None:
     """Run the relays until standard input ends, and tell how much waits."""
-    # Stores have computers of their own; what they do there takes headquarters no time.
-    os.nice(_NICE)
+    # Stores have computers of their own: here they get the time that headquarters leaves.
+    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     reader = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     relays = [

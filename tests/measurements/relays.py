@@ -239,7 +239,8 @@ class Measurement:
                 ends = self._live(live, size.live_s)
                 if not watch.done.is_set() or not outcomes:
                     outcomes.append(ends)
-                self._say.print(f"{watch.queued:,} wait", highlight=False)
+                p50_ms, p99_ms = ends.percentiles_ms(0.5, 0.99)
+                self._say.print(f"{watch.queued:,} wait, live p50 {p50_ms:.1f} p99 {p99_ms:.1f} ms", highlight=False)
             watch.stop()
         used = self._installation.processors()
         found.us_per_operation = {

@@ -284,10 +284,10 @@ class HandRelay:
         with contextlib.suppress(NotPublished):
             self.broker.publish(topic, payload, qos=self.qos, **options)
 
-    def publish(self, items: Sequence[UpItem], *, sent_ago_ms: int = 0, **options: Any) -> bytes:
+    def publish(self, items: Sequence[UpItem], *, sent_ago_ms: int = 0, suffix: str = "", **options: Any) -> bytes:
         """Seal items as sent so long ago, publish them, return the payload."""
         payload = self.line.close(list(items), self.now_ms() - sent_ago_ms)
-        self.publish_raw(self.data_topic, payload, **options)
+        self.publish_raw(self.data_topic + suffix, payload, **options)
         return payload
 
     def item(self, request: Request, terminal: str = "T-0", **fields: Any) -> RequestItem:

@@ -14,7 +14,7 @@ from protocol.codes import ErrorCode, Outcome
 from protocol.messages import decode, error_frame
 from protocol.relay_messages import ReplyItem, RequestItem
 from protocol.requests import Request
-from server.relay import backlog
+from server.relay import backlog, patience
 from server.relay.asking import LineDown, NoReply
 from server.relay.store_errors import StoreFailed
 from tests.rigs.relay_desk import CARD, SECOND, Premises, earn, premises, reverse
@@ -89,7 +89,7 @@ async def test_the_rate_is_what_headquarters_allows(shop: Premises) -> None:
             await shop.backlog._turn()
             await asyncio.sleep(0)
         assert shop.backlog.sent <= (second + 1) * 20 + 2
-    assert shop.backlog.sent >= 95
+    assert shop.backlog.sent >= 90
     await asyncio.gather(*shop.backlog._under_way)
 
 
@@ -272,3 +272,82 @@ async def test_one_that_gets_no_answer_does_not_hold_up_those_of_other_cards(sho
         while len(shop.store.queued) > 1:
             await asyncio.sleep(0.005)
     assert list(shop.store.queued) == [lost.request_id]
+
+
+def _cards(count: int) -> list[Any]:
+    return [type(CARD)(4, f"+49151123{number:04}") for number in range(count)]
+
+
+async def test_the_next_go_when_all_that_is_under_way_is_answered(shop: Premises) -> None:
+    now = [shop.backlog._counted_at]
+    shop.backlog._monotonic_s = lambda: now[0]
+    shop.line.limits = LIMITS._replace(backlog_per_s_max=20, backlog_in_flight_max=100)
+    held: list[tuple[RequestItem, asyncio.Future[ReplyItem]]] = []
+
+    def post(item: RequestItem, timeout_s: float) -> asyncio.Future[ReplyItem]:
+        held.append((item, asyncio.get_running_loop().create_future()))
+        return held[-1][1]
+
+    shop.line.post = post  # type: ignore[method-assign]
+    for one in _cards(30):
+        await shop.ask(earn(card=one))
+    shop.line.up = True
+    await shop.backlog._turn()
+    now[0] += 1.0
+    await shop.backlog._turn()
+    assert len(held) == 10
+    now[0] += 0.5
+    for item, reply in held[1:10]:
+        reply.set_result(shop.headquarters.answer(item))
+    await asyncio.sleep(0.01)
+    assert 0 < await shop.backlog._turn() < backlog._STALL_S
+    assert len(held) == 10
+    # One that gets no answer holds the others up for a moment, not until it is given up.
+    now[0] += backlog._STALL_S
+    await shop.backlog._turn()
+    assert len(held) == 20
+
+
+async def test_a_publication_that_is_refused_as_a_whole_is_one_refusal(shop: Premises) -> None:
+    began_s = shop.backlog._counted_at
+    now, sent = [began_s], Counter[float]()
+
+    async def ask(item: RequestItem, timeout_s: float) -> ReplyItem:
+        sent[round(now[0] - began_s, 1)] += 1
+        return ReplyItem(item.terminal, error_frame(request_of(item).request_id, int(ErrorCode.BUSY), "", 200)[4:])
+
+    shop.line.ask = ask  # type: ignore[method-assign]
+    shop.backlog._monotonic_s = lambda: now[0]
+    shop.random.uniform = lambda low, high: high  # type: ignore[method-assign]
+    shop.line.limits = LIMITS._replace(backlog_in_flight_max=100)
+    for one in _cards(40):
+        await shop.ask(earn(card=one))
+    shop.line.up = True
+    for tick in range(30):
+        now[0] = began_s + tick / 10
+        await shop.backlog._turn()
+        await asyncio.gather(*shop.backlog._under_way)
+        await asyncio.sleep(0)
+    # 0.2 s as headquarters said, and 0.2, 0.4, 0.8 s of its own after the first, second and third refusal.
+    assert sorted(sent.items()) == [(0.1, 40), (0.5, 40), (1.1, 40), (2.1, 40)]
+    assert not shop.backlog._waiting
+
+
+async def test_what_takes_too_long_is_sent_again(shop: Premises) -> None:
+    limits_s: list[float] = []
+    answer = shop.line.ask
+
+    async def ask(item: RequestItem, timeout_s: float) -> ReplyItem:
+        limits_s.append(timeout_s)
+        return await answer(item, timeout_s)
+
+    shop.line.ask = ask  # type: ignore[method-assign]
+    for one in _cards(20):
+        await shop.ask(earn(card=one))
+    await shop.drained()
+    await shop.ask(earn())
+    shop.line.up = False
+    await shop.ask(earn(card=SECOND))
+    await shop.drained()
+    assert limits_s[0] == patience.LONGEST_S
+    assert limits_s[-1] == patience.SHORTEST_S
