@@ -31,7 +31,7 @@ _UNSUPPORTED_VERSION: Final = 0x84
 # A broker of MQTT 3.1.1 may also close in silence; so does one that is just being stopped, but not twice in a row.
 _SILENT_CLOSES: Final = 2
 # What is received may keep the loop so long in one turn, then others have theirs.
-_TURN_S: Final = 0.002
+_TURN_S: Final = 0.0005
 
 _log = structlog.get_logger(subject="mqtt")
 

@@ -173,12 +173,12 @@ class Bridge(BaseModel):
     )
     bridge_sessions_max: Count = Field(default=10_000, description="Relays of one worker; more get GOODBYE BUSY.")
     bridge_in_flight_max: Count = Field(
-        default=8_192,
+        default=32_768,
         description="Unanswered requests of all relays of one worker, at most half of them from backlogs; more get "
         "ERROR BUSY.",
     )
     bridge_backlog_at_once_max: Count = Field(
-        default=256,
+        default=128,
         description="Of these, requests from relays' backlogs that the ledger has at once; the others wait, so that "
         "live ones need not.",
     )

@@ -19,9 +19,9 @@ NONCES_REMEMBERED: Final = 20_000
 """HELLOs whose repetition is recognised."""
 ITEMS_A_TURN: Final = 32
 """Live requests that are dispatched in one turn of the loop."""
-BACKLOG_ITEMS_A_TURN: Final = 16
+BACKLOG_ITEMS_A_TURN: Final = 8
 """Requests of backlogs in one turn."""
-PUBLICATIONS_A_TURN: Final = 16
+PUBLICATIONS_A_TURN: Final = 4
 """Publications that are sealed and written in one turn of the loop."""
 GATHERING_S: Final = 0.1
 """How long answers to a relay's backlog may wait for each other."""
