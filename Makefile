@@ -3,8 +3,8 @@
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet
-# 0: one test after the other. With 2 the suite is done sooner, but a test that is killed by its time-out takes others along.
-TEST_PROCESSES ?= 0
+# Tests wait for engines half of their time. 0 runs one test after the other, for whoever looks for what two disturb.
+TEST_PROCESSES ?= 2
 # The first Python that is new enough; set PYTHON to choose another. Engine wheels exist for 3.11 to 3.13.
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
