@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import hiredis
 import msgpack
 from redis.asyncio import Redis
+from redis.asyncio.connection import UnixDomainSocketConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
@@ -102,10 +103,11 @@ def connect(redis_url: str, *, timeout_s: float) -> RedisClient:
         # The driver's own time-out swallows a cancellation that comes while it sends, under Python 3.11.
         socket_timeout=None,
         socket_connect_timeout=timeout_s,
-        socket_keepalive=True,
         protocol=2,
     )
     pool = client.connection_pool
+    if not issubclass(pool.connection_class, UnixDomainSocketConnection):
+        pool.connection_kwargs["socket_keepalive"] = True
     # Over TCP, TLS or a socket file, as the URL says.
     pool.connection_class = type("Connection", (_PackingInC, pool.connection_class), {})
     return client

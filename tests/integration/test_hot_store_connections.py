@@ -1,12 +1,15 @@
 """The connections on which scripts run: an answer is taken for its own call only, whatever became of others."""
 
 import asyncio
+import tempfile
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 import redis.asyncio as redis
 
 from ledger.hot_store import HotStore, HotStoreDown, RedisClient, connect
+from server.engines.valkey import EmbeddedValkey
 
 ECHO = "return ARGV[1]"
 
@@ -119,3 +122,16 @@ async def test_closing_ends_the_connections_of_scripts_too(admin: redis.Redis, v
     for _ in range(2):
         await client.aclose()
         await until_connected(admin, 1)
+
+
+async def test_a_redis_behind_a_socket_file_is_reached_too() -> None:
+    # Not in pytest's folder: the path of a socket file ends at 107 bytes.
+    with tempfile.TemporaryDirectory() as folder:
+        engine = EmbeddedValkey(Path(folder), options={"unixsocket": f"{folder}/socket"})
+        engine.start()
+        try:
+            hot_store = HotStore.at(f"unix://{engine.url.split('//')[1].split('@')[0]}@{folder}/socket", timeout_s=5.0)
+            await hot_store.probe(0)
+            await hot_store.close()
+        finally:
+            engine.stop()
