@@ -106,6 +106,7 @@ def connect(redis_url: str, *, timeout_s: float) -> RedisClient:
         protocol=2,
     )
     pool = client.connection_pool
+    # The driver takes no such option for a socket file.
     if not issubclass(pool.connection_class, UnixDomainSocketConnection):
         pool.connection_kwargs["socket_keepalive"] = True
     # Over TCP, TLS or a socket file, as the URL says.
