@@ -16,6 +16,8 @@ class BusinessDay:
         self._from_ms = 0
         self._until_ms = 0
         self._day = 0
+        self._offset_at_s: int | None = None
+        self._utc_offset_ms = 0
 
     def day(self, at_ms: int) -> int:
         """Return the business day of a moment (milliseconds since 1970 UTC)."""
@@ -28,8 +30,12 @@ class BusinessDay:
 
     def utc_offset_ms(self, at_ms: int) -> int:
         """Return how far local time is ahead of UTC at a moment."""
-        offset = datetime.fromtimestamp(at_ms / 1000, UTC).astimezone(self.zone).utcoffset() or timedelta()
-        return int(offset.total_seconds() * 1000)
+        # It changes with a full second only.
+        if at_ms // 1000 != self._offset_at_s:
+            self._offset_at_s = at_ms // 1000
+            offset = datetime.fromtimestamp(self._offset_at_s, UTC).astimezone(self.zone).utcoffset() or timedelta()
+            self._utc_offset_ms = int(offset.total_seconds() * 1000)
+        return self._utc_offset_ms
 
     def _midnight_ms(self, day: date) -> int:
         return int(datetime(day.year, day.month, day.day, tzinfo=self.zone).timestamp() * 1000)

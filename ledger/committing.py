@@ -76,6 +76,7 @@ class Committer:
         self._groups: deque[Group] = deque()
         self._size = 0
         self._decided = asyncio.Event()
+        self._alarm: asyncio.TimerHandle | None = None
         self._progress = asyncio.Event()
         self._heard_at = self._clock.monotonic_s()
         self._checked_at = self._heard_at
@@ -121,14 +122,17 @@ class Committer:
 
     async def run(self) -> None:
         """Journal until cancelled. Raises JournalDown and Fenced."""
+        try:
+            await self._journal()
+        finally:
+            if self._alarm is not None:
+                self._alarm.cancel()
+
+    async def _journal(self) -> None:
         while True:
             if not self._groups:
-                self._decided.clear()
-                try:
-                    # Not `wait_for`, which swallows a cancellation that comes together with its event in Python 3.11.
-                    async with asyncio.timeout(self._limits.owner_check_s):
-                        await self._decided.wait()
-                except TimeoutError:
+                await self._wait()
+                if not self._groups:
                     await self._be_heard()
                     continue
             groups = list(self._groups)
@@ -136,6 +140,18 @@ class Committer:
             # Commits are heard as well, but only this question tells that another worker asks for the partition.
             if self._clock.monotonic_s() - self._checked_at > self._limits.owner_check_s:
                 await self._be_heard()
+
+    async def _wait(self) -> None:
+        """Return when something was decided, or after `owner_check_s` at the latest."""
+        self._decided.clear()
+        if self._alarm is None:
+            # It outlives this wait, so that there is one in so many seconds and not one for each batch.
+            self._alarm = asyncio.get_running_loop().call_later(self._limits.owner_check_s, self._ring)
+        await self._decided.wait()
+
+    def _ring(self) -> None:
+        self._alarm = None
+        self._decided.set()
 
     async def begin(self, *, standby: bool) -> None:
         """Tell PostgreSQL that this owner decides from now on. Raises JournalDown and Fenced."""

@@ -43,8 +43,9 @@ _PURE = (
     "decide",
 )
 
-# A function that makes the file's functions, for those who need them: in Redis, all others are made anew in every call.
-_MADE_WHEN_NEEDED = frozenset({"merging"})
+# What Redis makes of a file it makes anew in every call, a fifth of what a call with one request costs. So these, which
+# few calls need, are functions: the first use in a call makes the module.
+_MADE_WHEN_USED = frozenset({"exchange", "holding", "undoing", "cards", "merging"})
 
 # The state travels back only when the decision changed it.
 _RUN = """
@@ -66,9 +67,12 @@ def source(with_shell: bool) -> str:
 
 
 def _module(name: str) -> str:
-    if name in _MADE_WHEN_NEEDED:
-        return f"local {name} = function()\n{_read(name)}end"
-    return f"local {name} = (function()\n{_read(name)}end)()"
+    made = f"(function()\n{_read(name)}end)()"
+    if name in _MADE_WHEN_USED:
+        return (
+            f"local {name}_made\nlocal function {name}()\n{name}_made = {name}_made or {made}\nreturn {name}_made\nend"
+        )
+    return f"local {name} = {made}"
 
 
 def _read(name: str) -> str:

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import hiredis
 import msgpack
 from redis.asyncio import Redis
+from redis.asyncio.connection import UnixDomainSocketConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
@@ -95,20 +96,55 @@ pack: Callable[[Any], bytes] = msgpack.Packer(use_bin_type=False).pack
 
 def connect(redis_url: str, *, timeout_s: float) -> RedisClient:
     """Return a client that connects when it is used; `timeout_s` bounds the connecting."""
-    client = Redis.from_url(
+    client = _Client.from_url(
         redis_url,
         # An automatic retry would execute a script twice when only its answer was lost, so the driver must not retry.
         retry=Retry(NoBackoff(), 0),
         # The driver's own time-out swallows a cancellation that comes while it sends, under Python 3.11.
         socket_timeout=None,
         socket_connect_timeout=timeout_s,
-        socket_keepalive=True,
         protocol=2,
     )
     pool = client.connection_pool
+    # The driver takes no such option for a socket file.
+    if not issubclass(pool.connection_class, UnixDomainSocketConnection):
+        pool.connection_kwargs["socket_keepalive"] = True
     # Over TCP, TLS or a socket file, as the URL says.
     pool.connection_class = type("Connection", (_PackingInC, pool.connection_class), {})
     return client
+
+
+class _Client(Redis):
+    """The driver's client, which runs scripts on connections that it keeps.
+
+    Around each call the driver takes a connection from its pool and gives it back, asks its policy of retries and tells
+    its hooks, which takes as long as the call itself. A script goes straight to the connection instead.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        # As many as there were scripts at once. The pool, which may have no more than its own limit, calls them in use
+        # and closes them with its others.
+        self._kept: list[Any] = []
+
+    async def evalsha(self, sha: str, numkeys: int, *keys_and_args: Any) -> Any:
+        """Run a script. Nothing is asked twice, and who is answered by an error has an answer."""
+        pool: Any = self.connection_pool
+        connection = self._kept.pop() if self._kept else await pool.get_connection()
+        try:
+            # What was closed meanwhile is connected anew.
+            await pool.ensure_connection(connection)
+            packed = hiredis.pack_command(("EVALSHA", sha, numkeys, *keys_and_args))
+            await connection.send_packed_command(packed, check_health=False)
+            return await connection.read_response()
+        except ResponseError:
+            raise
+        except BaseException:
+            # An answer may be under way still, and the next call would take it for its own.
+            await connection.disconnect(nowait=True)
+            raise
+        finally:
+            self._kept.append(connection)
 
 
 class _PackingInC:

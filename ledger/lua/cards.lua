@@ -155,4 +155,12 @@ function M.replace(account, request)
   return approve(account, request, { request.token, REPLACED, new_token, ACTIVE })
 end
 
-return M
+return {
+  bring = M.bring,
+  [operations.ACTIVATE] = M.activate,
+  [operations.BLOCK] = M.block,
+  [operations.REPLACE] = M.replace,
+  [operations.UNBLOCK] = M.unblock,
+  [operations.LINK] = M.link,
+  [operations.UNLINK] = M.unlink,
+}

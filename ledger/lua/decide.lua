@@ -19,44 +19,49 @@ local function settle_only(account, request)
   return result.approved(account, request, outcomes.APPROVED, 0, 0, 0, entries)
 end
 
--- So rare that its functions are made when they are needed: whatever is made at the beginning is made in every script call.
-local function whole_account(account, request)
-  return merging()[request.op](account, request)
-end
-
 local HANDLERS = {
   [operations.BALANCE] = read_balance,
   [operations.REDEEM] = spending.redeem,
   [operations.HOLD] = spending.hold,
-  [operations.CAPTURE] = holding.capture,
-  [operations.RELEASE] = holding.release,
   [operations.EARN] = earning.earn,
   [operations.SALE] = spending.sale,
-  [operations.REFUND] = undoing.refund,
-  [operations.REVERSE] = undoing.reverse,
-  [operations.ACTIVATE] = cards.activate,
-  [operations.BLOCK] = cards.block,
-  [operations.REPLACE] = cards.replace,
   [operations.SETTLE] = settle_only,
   [operations.ADJUST] = earning.adjust,
-  [operations.UNBLOCK] = cards.unblock,
-  [operations.LINK] = cards.link,
-  [operations.UNLINK] = cards.unlink,
-  [operations.MERGE_OUT] = whole_account,
-  [operations.MERGE_IN] = whole_account,
-  [operations.BLOCK_ACCOUNT] = whole_account,
-  [operations.UNBLOCK_ACCOUNT] = whole_account,
 }
+
+-- Whatever is made at the beginning is made in every script call. So these modules, which few calls need, are made when
+-- they are used (see decision.py), and have their handlers by operation.
+local MADE_WHEN_USED = {
+  [operations.CAPTURE] = holding,
+  [operations.RELEASE] = holding,
+  [operations.REFUND] = undoing,
+  [operations.REVERSE] = undoing,
+  [operations.ACTIVATE] = cards,
+  [operations.BLOCK] = cards,
+  [operations.REPLACE] = cards,
+  [operations.UNBLOCK] = cards,
+  [operations.LINK] = cards,
+  [operations.UNLINK] = cards,
+  [operations.MERGE_OUT] = merging,
+  [operations.MERGE_IN] = merging,
+  [operations.BLOCK_ACCOUNT] = merging,
+  [operations.UNBLOCK_ACCOUNT] = merging,
+}
+
+local function handler_of(op)
+  local module = MADE_WHEN_USED[op]
+  if not module then
+    error("unknown operation " .. tostring(op))
+  end
+  return module()[op]
+end
 
 function M.run(account, request, network)
   local id = request.id
   if id and entry.remembers(account, id) then
     return result.undecided(account, result.REPLAY)
   end
-  local handler = HANDLERS[request.op]
-  if not handler then
-    error("unknown operation " .. tostring(request.op))
-  end
+  local handler = HANDLERS[request.op] or handler_of(request.op)
   return handler(account, request, network)
 end
 

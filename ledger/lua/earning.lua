@@ -90,7 +90,7 @@ local function debit(account, request, points, due)
   if due then
     settle.run(account, request, entries)
   end
-  local missing = exchange.take(account, points, {}, moves)
+  local missing = exchange().take(account, points, {}, moves)
   local row = entry.append(
     account, entries, request, request.op, request.id, false, missing - points, 0, missing, moves
   )

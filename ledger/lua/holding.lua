@@ -106,4 +106,4 @@ function M.release(account, request)
   return result.approved(account, request, outcomes.APPROVED, total, 0, 0, finish(account, request, 0))
 end
 
-return M
+return { [operations.CAPTURE] = M.capture, [operations.RELEASE] = M.release }

@@ -1,6 +1,5 @@
 -- What an operator does to a whole account: it is blocked and unblocked, and becomes part of another one by two entries.
--- Arguments: none, at every use (see decision.py). Result: the handlers by operation; their arguments: state, request; their
--- result: the decision's result.
+-- Arguments: none. Result: the handlers by operation; their arguments: state, request; their result: the decision's result.
 -- give_up empties and closes the source; its entry says what was there. take_in puts exactly that into the target, whose
 -- request names the source's as its target. Both need the journal's context, as new as the state.
 local MAX = arithmetic.MAX
@@ -102,7 +101,7 @@ local function take_in(account, request)
   local brought = known[context.CARDS]
   row[entry.EARNED], row[entry.TOKENS] = points - owed, brought
   for i = 1, #brought, 2 do
-    cards.bring(account, brought[i], brought[i + 1])
+    cards().bring(account, brought[i], brought[i + 1])
   end
   entry.remember(account, request.id)
   -- Requests that were made of the source are asked for here from now on, and this ring does not know them.

@@ -56,10 +56,10 @@ local function exchange_points(account, request, given, taken, moves, entries)
   local net_moves = known[context.NET_MOVES]
   local expired = known[context.NET_EXPIRED]
   if taken > 0 and expired then
-    exchange.revive(account, request, entries, expired, taken)
+    exchange().revive(account, request, entries, expired, taken)
   end
-  local paid = exchange.give(account, request, given, net_moves, moves)
-  return exchange.take(account, taken, net_moves, moves) - paid
+  local paid = exchange().give(account, request, given, net_moves, moves)
+  return exchange().take(account, taken, net_moves, moves) - paid
 end
 
 local function refund_decline(known)
@@ -193,4 +193,4 @@ function M.reverse(account, request)
   return reverse_effect(account, request, known)
 end
 
-return M
+return { [operations.REFUND] = M.refund, [operations.REVERSE] = M.reverse }

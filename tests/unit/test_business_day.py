@@ -62,3 +62,15 @@ def test_the_offset_follows_the_change_of_clocks() -> None:
     assert days.utc_offset_ms(ms(datetime(2027, 1, 1, tzinfo=UTC))) == HOUR_MS
     assert days.utc_offset_ms(ms(datetime(2027, 7, 1, tzinfo=UTC))) == 2 * HOUR_MS
     assert BusinessDay(ZoneInfo("America/New_York")).utc_offset_ms(ms(datetime(2027, 1, 1, tzinfo=UTC))) == -5 * HOUR_MS
+
+
+@pytest.mark.parametrize("zone", ZONES)
+def test_the_offset_changes_at_the_very_millisecond_and_whatever_was_asked_before(zone: str) -> None:
+    days = BusinessDay(ZoneInfo(zone))
+    start = ms(datetime(2011, 1, 1, tzinfo=UTC))
+    for half_hour in range(365 * 48):
+        for at_ms in (start + half_hour * HOUR_MS // 2 - 1, start + half_hour * HOUR_MS // 2):
+            local = (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=at_ms)).astimezone(ZoneInfo(zone))
+            offset = local.utcoffset()
+            assert offset is not None
+            assert days.utc_offset_ms(at_ms) == offset / timedelta(milliseconds=1)
