@@ -178,7 +178,7 @@ class Bridge(BaseModel):
         "ERROR BUSY.",
     )
     bridge_backlog_at_once_max: Count = Field(
-        default=80,
+        default=128,
         description="Of these, requests from relays' backlogs that the ledger has at once; the others wait, so that "
         "live ones need not.",
     )
