@@ -165,10 +165,11 @@ class Backlog:
             if self._tokens < together:
                 return (together - self._tokens) / rate
             self._send_next(min(together, most - len(self._under_way)), now)
-            self._sent_at = now
-        return min(_LOOK_EVERY_S, self._waiting[0][0] - now) if self._waiting else _LOOK_EVERY_S
+        wait_s = _STALL_S if self._ready else _LOOK_EVERY_S
+        return min(wait_s, self._waiting[0][0] - now) if self._waiting else wait_s
 
     def _send_next(self, number: int, now: float) -> None:
+        self._sent_at = now
         self._tokens -= number
         self.sent += number
         for _ in range(number):

@@ -294,7 +294,7 @@ async def test_the_next_go_when_all_that_is_under_way_is_answered(shop: Premises
     shop.line.up = True
     await shop.backlog._turn()
     now[0] += 1.0
-    await shop.backlog._turn()
+    assert await shop.backlog._turn() == backlog._STALL_S
     assert len(held) == 10
     now[0] += 0.5
     for item, reply in held[1:10]:
