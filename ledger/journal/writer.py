@@ -251,6 +251,10 @@ class Writer:
                         raise JournalDown(str(error)) from error
         except DOWN as error:
             raise JournalDown(str(error)) from error
+        except asyncio.CancelledError:
+            # Perhaps between BEGIN and COMMIT. What was said to be committed in there would not be.
+            self._connection.terminate()
+            raise
 
     async def close(self) -> None:
         """Give the lock back and disconnect."""
@@ -264,6 +268,8 @@ class Writer:
         self._connection.terminate()
 
     async def _try(self, batch: Batch) -> set[int]:
+        if self._connection.is_closed() or self._connection.is_in_transaction():
+            raise asyncpg.InterfaceError("closed, or in a transaction that is open: nothing would be committed")
         if not batch.cards and not batch.terminal_days:
             return await self._journal(batch)
         async with self._connection.transaction():

@@ -81,6 +81,10 @@ class Connection:
         """Return whether it is of no more use."""
         return self._closed
 
+    def is_in_transaction(self) -> bool:
+        """Return whether a transaction is open."""
+        return self._session is not None and self._session.in_transaction
+
     async def fetch(self, text: str, *args: Any, timeout: float | None = None) -> list[Record]:
         """Return all rows."""
         return await self._call(text, args, timeout)

@@ -153,6 +153,11 @@ class Session:
             self.refused |= isinstance(error, asyncpg.UniqueViolationError)
             self._fail(error)
 
+    @property
+    def in_transaction(self) -> bool:
+        """Whether a transaction was begun and has not ended."""
+        return self._explicit
+
     def go_on_after(self, key: Key) -> None:
         """Try again, if it is still this lock that the session waits for."""
         if self._waiting == key:
