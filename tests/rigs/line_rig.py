@@ -90,6 +90,8 @@ class LineRig:
         self.reports = 0
         self.queries: list[int] = []
         self.payloads: list[bytes] = []
+        #: The last part of each topic that was published to.
+        self.topics: list[str] = []
         self.sent_down: list[bytes] = []
         self.came_up = 0
         self._unacknowledged: list[asyncio.Future[bool]] = []
@@ -138,6 +140,7 @@ class LineRig:
             raise NotConnected("not connected")
         if len(self._unacknowledged) >= 64:
             raise Congested("too many")
+        self.topics.append(topic.rsplit("/", 1)[-1])
         done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         if self.acknowledging:
             if self.forbidden:

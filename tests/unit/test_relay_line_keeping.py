@@ -364,6 +364,46 @@ async def test_a_caller_that_goes_away_leaves_nothing_behind() -> None:
         assert (health["under_way"], health["waiting"]) == (0, 0)
 
 
+async def test_what_is_posted_ends_like_what_is_asked() -> None:
+    async with LineRig(limits=LIMITS._replace(in_flight_max=1)) as rig:
+        first, second = rig.line.post(redeem(sale_ms=1), 0.6), rig.line.post(redeem(sale_ms=1), 0.05)
+        await until(lambda: len(rig.asked) == 1)
+        with pytest.raises(LineDown):
+            await second
+        with pytest.raises(NoReply):
+            await first
+        third = rig.line.post(redeem(sale_ms=1), 10)
+        await answered(rig, 1)
+        assert await third == approval(rig.asked[1])
+        fourth = rig.line.post(redeem(sale_ms=1), 10)
+        await until(lambda: len(rig.asked) == 3)
+        fourth.cancel()
+        await until(lambda: rig.line.health()["under_way"] == 0)
+
+
+async def test_what_is_posted_while_the_line_is_down_is_told_so() -> None:
+    async with LineRig(PROMPT) as rig:
+        rig.disconnect()
+        early = rig.line.post(redeem(sale_ms=1), 10)
+        await until(lambda: not rig.line.up)
+        for posted in (early, rig.line.post(redeem(sale_ms=1), 10)):
+            with pytest.raises(LineDown):
+                await posted
+        assert rig.line.health()["waiting"] == 0
+
+
+async def test_advices_go_to_a_topic_of_their_own_and_never_together_with_live_ones() -> None:
+    async with LineRig() as rig:
+        rig.topics.clear()
+        live, advice = redeem(), redeem(sale_ms=1)
+        asking = [rig.line.post(item, 10) for item in (advice, live)]
+        await until(lambda: len(rig.asked) == 2)
+        assert rig.publications == [[live], [advice]]
+        assert rig.topics == ["b1", "b1.backlog"]
+        rig.say(approval(live), approval(advice))
+        await asyncio.gather(*asking)
+
+
 async def test_a_late_decline_of_a_live_copy_is_not_headquarters_word_on_the_advice_that_followed() -> None:
     async with LineRig() as rig:
         live = redeem()
