@@ -16,9 +16,12 @@ _DECLINES = (
 )  # fmt: skip
 
 
-def load_at(minute_of_day: int) -> float:
-    """Return how busy shops are, 0 to 1: quiet at night, a peak at noon and a higher one in the evening."""
-    hour = minute_of_day / 60
+def load_at(minutes_ago: int) -> float:
+    """Return how busy shops are, 0 to 1: quiet at night, a peak at noon and a higher one in the evening.
+
+    It is always five in the afternoon there, so that tests see the same at night.
+    """
+    hour = (17 * 60 - minutes_ago) % 1_440 / 60
     noon = math.exp(-(((hour - 12.5) / 2.2) ** 2))
     evening = math.exp(-(((hour - 18.0) / 2.0) ** 2))
     return 0.02 + 0.7 * noon + 0.95 * evening
@@ -35,7 +38,7 @@ async def fill(db: Any, now_ms: int, days: int, *, stores: dict[int, tuple[int, 
     for minute in range(last - days * 1_440, last + 1):
         trouble = trouble_ms and last - trouble_ms // MINUTE_MS <= minute < last - trouble_ms // MINUTE_MS + 40
         for store_id, (network_id, share) in stores.items():
-            sales = round(2_200 * share * load_at(minute % 1_440) * chance.uniform(0.85, 1.15))
+            sales = round(2_200 * share * load_at(last - minute) * chance.uniform(0.85, 1.15))
             redeems = round(sales * 0.25)
             for op, count in ((Operation.SALE, sales), (Operation.REDEEM, redeems)):
                 tally.append((minute, store_id, int(op), int(Outcome.APPROVED), count))
@@ -73,7 +76,7 @@ async def _samples(db: Any, now_ms: int, days: int, chance: random.Random, troub
     while at_ms < now_ms:
         # As fine as in production only where the periods of the tests look.
         at_ms += 5_000 if (now_ms - at_ms) % 86_400_000 < 5_400_000 else 60_000
-        load = load_at(at_ms // MINUTE_MS % 1_440)
+        load = load_at((now_ms - at_ms) // MINUTE_MS)
         trouble = trouble_ms and now_ms - trouble_ms <= at_ms < now_ms - trouble_ms + 2_400_000
         p50 = 0.8 + 1.2 * load * chance.uniform(0.9, 1.1)
         figures = {
