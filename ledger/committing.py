@@ -268,8 +268,12 @@ class Committer:
         if same and merged.get(account, account) == merged.get(asked, asked):
             self._services.statistics.replayed()
             self.answer(submission, stored.answer, replayed=True)
+            return
+        self._books.end(submission)
+        if same and not submission.resolved_afresh:
+            # Its card may lead to that account by now, and another worker may have heard of it before this one.
+            self._services.resolve_afresh(submission)
         else:
-            self._books.end(submission)
             self.refuse(submission, Refusal.ID_REUSED)
 
     def _again(self, submission: Submission) -> None:

@@ -85,6 +85,31 @@ async def test_a_sale_of_the_moved_card_is_reversed_where_it_was_made(rig: Rig) 
         assert (reversed_.outcome, reversed_.earned) == (Outcome.APPROVED, -1000)
 
 
+@pytest.mark.parametrize("op", [Operation.ACTIVATE, Operation.EARN])
+async def test_a_request_that_was_reversed_on_the_account_to_which_its_card_moved_is_told_so(
+    rig: Rig, op: Operation
+) -> None:
+    """A worker that saw the card before it moved decides on the account that it left, and finds the id taken."""
+    async with rig.ledger() as ledger:
+        old_account = await account_of(rig, ISSUED_CARD)
+        await rig.ask(ledger, replacing(rig, 1, ISSUED_CARD))
+        late = rig.submission(op, ISSUED_CARD, amount=1_000)
+        await rig.do(ledger, Operation.REVERSE, ISSUED_CARD, target=late.request_id)
+        ledger._card_index._recent[token_of(ISSUED_CARD)] = old_account
+        assert (await rig.ask(ledger, late)).outcome == Outcome.REVERSED
+
+
+async def test_a_retry_after_its_card_has_moved_gets_the_answer_that_was_given(rig: Rig) -> None:
+    async with rig.ledger() as ledger:
+        old_account = await account_of(rig, ISSUED_CARD)
+        await rig.ask(ledger, replacing(rig, 1, ISSUED_CARD))
+        earn = rig.submission(Operation.EARN, ISSUED_CARD, amount=1_000)
+        first = await rig.ask(ledger, earn)
+        ledger._card_index._recent[token_of(ISSUED_CARD)] = old_account
+        again = await rig.ask(ledger, earn)
+        assert (again.replayed, again.body) == (True, first.body)
+
+
 async def test_where_an_issued_card_leads_is_not_remembered_because_it_may_move(rig: Rig) -> None:
     async with rig.ledger() as ledger:
         await rig.do(ledger, Operation.BALANCE, ISSUED_CARD)

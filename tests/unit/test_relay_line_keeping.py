@@ -389,7 +389,7 @@ async def test_what_is_posted_while_the_line_is_down_is_told_so() -> None:
         for posted in (early, rig.line.post(redeem(sale_ms=1), 10)):
             with pytest.raises(LineDown):
                 await posted
-        assert rig.line.health()["waiting"] == 0
+        await until(lambda: rig.line.health()["waiting"] == 0)
 
 
 async def test_advices_go_to_a_topic_of_their_own_and_never_together_with_live_ones() -> None:
