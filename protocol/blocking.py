@@ -15,6 +15,7 @@ from typing import Final, Self
 
 from protocol.operations import Operations
 from protocol.register import Identity, Link, Register
+from protocol.request_ids import request_id_at
 from protocol.requests import Request
 from protocol.retry import GivingUp
 from protocol.session import Profile
@@ -81,8 +82,8 @@ class BlockingClient(Operations[Reply]):
         self._hang_up()
 
     def new_id(self) -> bytes:
-        """Return 16 random bytes."""
-        return os.urandom(16)
+        """Return a new request id."""
+        return request_id_at(self.server_now_ms(), os.urandom)
 
     def server_now_ms(self) -> int:
         """Return the server's time in ms since the epoch; before the first connection, this machine's."""

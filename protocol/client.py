@@ -10,6 +10,7 @@ from typing import Self, cast
 
 from protocol.operations import Operations
 from protocol.register import Identity, Link, Register
+from protocol.request_ids import request_id_at
 from protocol.requests import Request
 from protocol.retry import GivingUp
 from protocol.session import Profile
@@ -90,8 +91,8 @@ class Client(Operations[Awaitable[Reply]]):
             line.abort()
 
     def new_id(self) -> bytes:
-        """Return 16 random bytes."""
-        return self._random_bytes(16)
+        """Return a new request id."""
+        return request_id_at(self.server_now_ms(), self._random_bytes)
 
     def server_now_ms(self) -> int:
         """Return the server's time in ms since the epoch; before the first connection, this machine's."""

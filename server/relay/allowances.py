@@ -18,6 +18,7 @@ from protocol.codes import ErrorCode
 from protocol.fields import DecodeError
 from protocol.messages import AnswerMessage, ErrorMessage, decode, encode
 from protocol.relay_messages import ReplyItem, RequestItem, Roster
+from protocol.request_ids import request_id_at
 from protocol.requests import Card, HoldRequest, Receipt, ReleaseRequest, Request
 from server.observation.logs import get_log
 from server.relay.asking import Line, LineDown, NoReply
@@ -202,7 +203,7 @@ class Allowances:
 
     async def _ask(self, card: bytes, token: str, now_ms: int, roster: Roster) -> None:
         shown = canonical_card(token)
-        hold_id = self._random_bytes(_ID_BYTES)
+        hold_id = request_id_at(now_ms, self._random_bytes)
         until_ms = now_ms + roster.allowance_ms
         kind, value = shown.wire()
         asked = Allowance(
