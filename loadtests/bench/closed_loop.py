@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from loadtests.bench.figures import Point
+from loadtests.bench.pairs import in_turns
 from loadtests.bench.stages import Bench
 from loadtests.bench.traffic import MANY, Traffic
 from loadtests.generator.load import Load, Work
@@ -66,7 +69,7 @@ class HotCardStage:
 
 
 class TlsStage:
-    """The redeems of the closed loop over TLS."""
+    """The redeems of the closed loop over TLS, in turns with those without."""
 
     name = "tls"
 
@@ -74,8 +77,14 @@ class TlsStage:
         self._traffic = traffic
 
     def run(self, bench: Bench) -> None:
-        """Put `tls_256_per_s`."""
-        bench.figures.put(f"tls_{MANY}_per_s", self._traffic.redeem(bench, MANY, tls=True).approved_per_s)
+        """Put `tls_256_per_s` and `tls_to_plain_in_turns`."""
+        measured = in_turns(bench.scale.pairs, partial(self._per_s, bench, tls=True), partial(self._per_s, bench))
+        bench.figures.put(f"tls_{MANY}_per_s", measured.case)
+        bench.figures.put("tls_to_plain_in_turns", measured.ratio)
+        bench.say(f"{measured.case:,.0f} a second, {measured.other:,.0f} without")
+
+    def _per_s(self, bench: Bench, *, tls: bool = False) -> float:
+        return self._traffic.redeem(bench, MANY, tls=tls).approved_per_s
 
 
 def _latencies(bench: Bench, name: str, registers: int, outcome: Outcome) -> Point:

@@ -32,6 +32,7 @@ MEANINGS = {
     "open_{n}_p999_ms": "99.9th percentile at {n} % of the peak",
     "hot_card_256_per_s": "durable redeems a second when 256 registers share one card",
     "tls_256_per_s": "durable redeems a second of 256 registers over TLS",
+    "tls_to_plain_in_turns": "the same : without TLS, measured in turns; the median of the pairs",
     "server_us_per_redeem": "processor time of Tillwire's own processes for each durable redeem",
     "valkey_us_per_redeem": "processor time of Valkey for each durable redeem",
     "postgresql_us_per_redeem": "processor time of PostgreSQL for each durable redeem",
@@ -54,6 +55,7 @@ MEANINGS = {
     "relay_{n}_per_s_to_mqtt_echo": "redeems a second through the relay, {n} registers : messages of the echo",
     "relay_{n}_us_per_redeem": "processor time of all processes but the registers for each such redeem, {n} registers",
     "growth_redeem_256_per_s": "durable redeems a second at 256 registers, 1,000,000 accounts and 10,000,000 entries",
+    "growth_to_small_in_turns": "the same : with 100,000 accounts, measured in turns; the median of the pairs",
 }
 
 _SHAPES = [(re.compile(name.replace("{n}", r"(\d+)")), text) for name, text in MEANINGS.items()]

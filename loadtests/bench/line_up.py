@@ -34,7 +34,7 @@ STAGES: tuple[Stage, ...] = (
     IdleConnectionsStage(),
     ReconnectStage(),
     RedisMemoryStage(),
-    GrowthStage(),
+    GrowthStage(_TRAFFIC),
 )
 
 

@@ -16,7 +16,8 @@ from loadtests.installation import Installation
 class Scale:
     """How much and how long is measured: seconds for each point, its warm-up not counted.
 
-    `decisions` are those of the ceilings; nothing grows when `grown_accounts` is 0.
+    `decisions` are those of the ceilings; what is compared in turns is so in `pairs`; nothing grows when
+    `grown_accounts` is 0.
     """
 
     name: str
@@ -24,14 +25,16 @@ class Scale:
     terminals: int
     warm_up_s: float
     measuring_s: float
+    pairs: int
     idle_connections: int
     decisions: int
     grown_accounts: int
     grown_entries: int
+    first_touches_s: float
 
 
-FULL = Scale("full", 100_000, 3_000, 2.0, 8.0, 10_000, 200_000, 1_000_000, 10_000_000)
-QUICK = Scale("quick", 100_000, 3_000, 0.4, 1.5, 10_000, 40_000, 0, 0)
+FULL = Scale("full", 100_000, 3_000, 2.0, 8.0, 3, 10_000, 200_000, 1_000_000, 10_000_000, 30.0)
+QUICK = Scale("quick", 100_000, 3_000, 0.4, 1.5, 1, 10_000, 40_000, 0, 0, 0.0)
 
 
 RELAYS, RELAY_TERMINALS = 1, 64

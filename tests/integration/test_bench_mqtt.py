@@ -13,7 +13,7 @@ from loadtests.installation import Installation
 from server.engines import binaries
 from server.engines.broker import EmbeddedBroker
 
-SMALL = Scale("small", 200, 70, 0.2, 0.6, 40, 400, 0, 0)
+SMALL = Scale("small", 200, 70, 0.2, 0.6, 1, 40, 400, 0, 0, 0.0)
 
 
 @pytest.mark.parametrize("kind", ["mosquitto", "iotcore"])

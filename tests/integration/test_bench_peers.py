@@ -20,7 +20,7 @@ from loadtests.processor_time import processor_s
 from server.engines.binaries import find_postgres
 from server.engines.postgres import EmbeddedPostgres
 
-SMALL = Scale("small", 300, 24, 0.1, 0.4, 30, 2_000, 0, 0)
+SMALL = Scale("small", 300, 24, 0.1, 0.4, 1, 30, 2_000, 0, 0, 0.0)
 
 
 @dataclass

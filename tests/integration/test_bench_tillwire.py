@@ -19,7 +19,7 @@ from loadtests.generator.outcome import Outcome
 from loadtests.generator.target import Target
 from loadtests.installation import Installation
 
-SMALL = Scale("small", 200, 40, 0.3, 0.6, 40, 400, 120, 500)
+SMALL = Scale("small", 200, 40, 0.3, 0.6, 2, 40, 400, 120, 500, 0.3)
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def test_stages_that_restart_the_server_put_theirs(bench: Bench) -> None:
     run.run(stages)
     assert [(done.name, done.error) for done in run.done] == [(stage.name, "") for stage in stages]
     values = bench.figures.values
-    assert values["tls_256_per_s"] > 0
+    assert values["tls_256_per_s"] > 0 < values["tls_to_plain_in_turns"]
     assert values["reconnect_3000_s"] > 0
     # Of so few, what the process needs otherwise drowns what a connection does; an account is some hundred bytes.
     assert "kib_per_idle_connection" in values
@@ -68,9 +68,9 @@ def test_stages_that_restart_the_server_put_theirs(bench: Bench) -> None:
 
 def test_growth_has_an_installation_of_its_own(bench: Bench) -> None:
     run = Run(bench)
-    run.run([GrowthStage()])
+    run.run([GrowthStage(Traffic())])
     assert [done.error for done in run.done] == [""]
-    assert bench.figures.values["growth_redeem_256_per_s"] > 0
+    assert bench.figures.values["growth_redeem_256_per_s"] > 0 < bench.figures.values["growth_to_small_in_turns"]
 
 
 def test_an_approval_that_the_journal_does_not_have_fails_the_stage(

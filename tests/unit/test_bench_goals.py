@@ -22,8 +22,8 @@ MEASURED = {
     "postgresql_us_per_redeem": 14.0,
     "batch_cycle_mean_ms": 4.0,
     "open_50_p99_ms": 9.0,
-    "tls_256_per_s": 27_000.0,
-    "growth_redeem_256_per_s": 32_400.0,
+    "tls_to_plain_in_turns": 0.75,
+    "growth_to_small_in_turns": 0.9,
     "goodput_overload_3x_per_s": 30_000.0,
     "redis_bytes_per_account": 410.0,
 }
