@@ -12,6 +12,7 @@ from ledger.former_cards import Past, has_past, past_of
 from ledger.journal.pulse import Pulse
 from ledger.journal.reader import CardRow, Reader, Stored
 from ledger.journal.writer import JournalDown
+from ledger.remembered_cards import RememberedCards
 from ledger.submission import Submission
 
 #: A card that was issued and never used still moves to another account when it replaces a lost one; any other stays
@@ -42,11 +43,7 @@ class CardIndex:
         self._replay = replay
         self._failed = failed
         self._waiting_max = waiting_max
-        # Two halves: when one is full, the other is forgotten, and whoever is asked for moves to the newer one. That is
-        # nearly the order of use, at the cost of one look-up.
-        self._recent_max = max(1, entries_max // 2)
-        self._recent: dict[bytes, int] = {}
-        self._earlier: dict[bytes, int] = {}
+        self._remembered = RememberedCards(entries_max)
         self._waiting: list[Submission] = []
         self._asked: list[Submission] = []
         self._wanted = asyncio.Event()
@@ -59,17 +56,11 @@ class CardIndex:
 
     def known(self, token: bytes) -> int | None:
         """Return the remembered account of a token."""
-        account = self._recent.get(token)
-        if account is None:
-            account = self._earlier.get(token)
-            if account is not None:
-                self._keep(token, account)
-        return account
+        return self._remembered.get(token)
 
     def forget(self, token: bytes) -> None:
         """Look the token up in PostgreSQL the next time."""
-        self._recent.pop(token, None)
-        self._earlier.pop(token, None)
+        self._remembered.forget(token)
 
     def resolve(self, submission: Submission) -> bool:
         """Call back with the account (None = unknown card) when PostgreSQL has told it; False when too many wait.
@@ -144,9 +135,4 @@ class CardIndex:
     def _remember(self, rows: dict[bytes, CardRow]) -> None:
         for token, row in rows.items():
             if row.status != _ISSUED and not row.former:
-                self._keep(token, row.account)
-
-    def _keep(self, token: bytes, account: int) -> None:
-        if len(self._recent) >= self._recent_max:
-            self._recent, self._earlier = {}, self._recent
-        self._recent[token] = account
+                self._remembered.keep(token, row.account)

@@ -80,7 +80,7 @@ async def test_a_sale_of_the_moved_card_is_reversed_where_it_was_made(rig: Rig) 
         old_account = await account_of(rig, ISSUED_CARD)
         await rig.ask(ledger, replacing(rig, 1, ISSUED_CARD))
         earn = await rig.give(ledger, ISSUED_CARD, 1000)
-        ledger._card_index._recent[token_of(ISSUED_CARD)] = old_account
+        ledger._card_index._remembered.keep(token_of(ISSUED_CARD), old_account)
         reversed_ = await rig.do(ledger, Operation.REVERSE, ISSUED_CARD, target=earn.request_id)
         assert (reversed_.outcome, reversed_.earned) == (Outcome.APPROVED, -1000)
 
@@ -95,7 +95,7 @@ async def test_a_request_that_was_reversed_on_the_account_to_which_its_card_move
         await rig.ask(ledger, replacing(rig, 1, ISSUED_CARD))
         late = rig.submission(op, ISSUED_CARD, amount=1_000)
         await rig.do(ledger, Operation.REVERSE, ISSUED_CARD, target=late.request_id)
-        ledger._card_index._recent[token_of(ISSUED_CARD)] = old_account
+        ledger._card_index._remembered.keep(token_of(ISSUED_CARD), old_account)
         assert (await rig.ask(ledger, late)).outcome == Outcome.REVERSED
 
 
@@ -105,7 +105,7 @@ async def test_a_retry_after_its_card_has_moved_gets_the_answer_that_was_given(r
         await rig.ask(ledger, replacing(rig, 1, ISSUED_CARD))
         earn = rig.submission(Operation.EARN, ISSUED_CARD, amount=1_000)
         first = await rig.ask(ledger, earn)
-        ledger._card_index._recent[token_of(ISSUED_CARD)] = old_account
+        ledger._card_index._remembered.keep(token_of(ISSUED_CARD), old_account)
         again = await rig.ask(ledger, earn)
         assert (again.replayed, again.body) == (True, first.body)
 
