@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 
 from admin_api.cards.card_numbers import ean13_numbers
 from ledger.clock import SystemClock
-from tests.campaign.faults import FAULTS, Fault
+from tests.campaign.fault import Fault
+from tests.campaign.faults import FAULTS
 from tests.campaign.fleet_link import FleetLink
 from tests.campaign.shop import IN_SHOP
 from tests.campaign.site import Site

@@ -6,8 +6,8 @@ from pathlib import Path
 import asyncpg
 
 from protocol.codes import Message, Outcome
-from tests.integration.test_admin_process import site_on
 from tests.integration.test_worker import CARDS, card, receipt, set_up
+from tests.rigs.site_rig import site_on
 
 
 async def test_what_workers_answer_becomes_figures_and_a_drain_loses_none(
