@@ -173,6 +173,8 @@ class Session(asyncio.BaseProtocol):
             self.say_goodbye(Goodbye.BUSY, "the terminal's network is not in the programme")
             return
         self._connection.welcome(reception.clock.now_ms(), reception.announced, profile)
+        # The idle time-out may end before the handshake's would have.
+        self._watch_time()
         self._flush_soon()
 
     def _ended(self, event: Closed) -> None:

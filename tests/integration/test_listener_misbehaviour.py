@@ -93,7 +93,7 @@ async def test_a_byte_now_and_then_does_not_keep_a_frame_open() -> None:
 
 
 async def test_a_half_open_connection_is_idle_one_with_heartbeats_is_not() -> None:
-    async with open_shop(idle_timeout_ms=300) as shop:
+    async with open_shop(idle_timeout_ms=300, handshake_timeout_ms=600_000) as shop:
         dead, alive = await shop.till(), await shop.till("T-0002")
         leaving = asyncio.create_task(dead.farewell())
         nonce = 0
