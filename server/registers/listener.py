@@ -12,7 +12,8 @@ import structlog
 from ledger.programme import Terminal
 from protocol.codes import Goodbye
 from server.registers.reception import Guest, Reception
-from server.registers.session import PlainSession, Session, TlsSession
+from server.registers.session import Session
+from server.registers.tls_line import TlsLine
 
 # Terminals of one query after a change of the programme: some 10 ms of PostgreSQL, and as much of this process.
 _RECHECKED_AT_ONCE = 1_000
@@ -39,19 +40,22 @@ class Listener:
             return
         loop = asyncio.get_running_loop()
         self._sweeper = loop.create_task(self._sweep(), name="connection time-outs")
-        limits = self._reception.limits
-        seconds = limits.handshake_timeout_ms / 1000 if self._tls is not None else None
         self._server = await loop.create_server(
             self._accept,
             sock=self._listening,
             # The loop listens once more, and would cut the backlog to a hundred: too few for a fleet that reconnects.
-            backlog=limits.listen_backlog_connections_max,
-            ssl=self._tls,
-            ssl_handshake_timeout=seconds,
+            backlog=self._reception.limits.listen_backlog_connections_max,
         )
 
-    def _accept(self) -> Session:
-        return PlainSession(self._reception) if self._tls is None else TlsSession(self._reception)
+    def _accept(self) -> asyncio.BaseProtocol:
+        session = Session(self._reception)
+        if self._tls is None:
+            return session
+        timeout_s = self._reception.limits.handshake_timeout_ms / 1000
+        return TlsLine(self._tls, session, self._reception.read_buffer, timeout_s, self._no_tls)
+
+    def _no_tls(self, reason: str, remote: object) -> None:
+        self._reception.log.warning("no TLS with a client", reason=reason, remote=remote)
 
     @property
     def connections(self) -> int:

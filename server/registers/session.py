@@ -18,7 +18,7 @@ _ORDINARY = frozenset({int(Goodbye.NORMAL), int(Goodbye.DRAIN), int(Goodbye.IDLE
 _TURNED_AWAY_MAX = 128
 
 
-class Session(asyncio.BaseProtocol):
+class Session(asyncio.Protocol):
     """A connection from its acceptance to its end. Small: ten thousand idle ones must fit."""
 
     __slots__ = (
@@ -276,24 +276,3 @@ class Session(asyncio.BaseProtocol):
         self._connection.receive_eof()
         if self._transport is not None:
             self._transport.abort()
-
-
-class PlainSession(Session, asyncio.Protocol):
-    """A connection without TLS."""
-
-    __slots__ = ()
-
-
-class TlsSession(Session, asyncio.BufferedProtocol):
-    """A connection with TLS, which brings its own buffer: otherwise the loop makes one of 256 KiB for every read."""
-
-    __slots__ = ()
-
-    def get_buffer(self, sizehint: int) -> memoryview:
-        """Return where to read into. All sessions share it, because what is read is taken out in the same breath."""
-        del sizehint
-        return self._reception.read_buffer
-
-    def buffer_updated(self, nbytes: int) -> None:
-        """Take what was read."""
-        self.data_received(bytes(self._reception.read_buffer[:nbytes]))

@@ -1,9 +1,7 @@
 """Who may sign on to the listener, over TLS or not, and who is sent away after all when that changes."""
 
 import secrets
-import ssl
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -11,9 +9,7 @@ from protocol.codes import Goodbye, Message
 from protocol.messages import AnswerMessage
 from protocol.scram import ClientExchange, credentials
 from protocol.session import Hello, Proof, Welcome
-from server.registers.tls import server_context
-from tests.rigs.certificates import certificate
-from tests.rigs.listener_rig import CONNECTION_LIMITS, SALTED, SECRET, Shop, Till, open_shop, redeem, shop, until
+from tests.rigs.listener_rig import CONNECTION_LIMITS, SALTED, SECRET, Shop, redeem, shop, until
 
 __all__ = ["shop"]
 
@@ -109,43 +105,3 @@ async def test_a_permission_taken_away_holds_for_open_connections(shop: Shop) ->
         till.send(redeem(5))
         await till.receive()
         permitted = shop.ledger.taken[-1].permitted
-
-
-async def test_a_register_signs_on_over_tls_and_a_plain_one_does_not(tmp_path: Path) -> None:
-    cert_file, key_file = certificate(tmp_path, "server")
-    trusting = ssl.create_default_context(cafile=str(cert_file))
-    async with open_shop(server_context(cert_file, key_file), handshake_timeout_ms=1_000) as shop:
-        till = await shop.connect(ssl=trusting, server_hostname="localhost")
-        assert isinstance(await till.sign_on(), Welcome)
-        asked = redeem(5)
-        till.send(asked)
-        assert (await till.receive()).answer.points == 5
-        # It was read into the one buffer that all sessions share, and not into a new one of the loop's.
-        assert asked.request_id in bytes(shop.reception.read_buffer)
-        plain = await shop.connect()
-        plain.send(Hello((1,), "T-0001", "n,,n=T-0001,r=abcdefgh", ""))
-        assert await nothing_but_tls(plain)
-        stranger = await shop.connect(ssl=trusting, server_hostname="localhost")
-        stranger.send_bytes(b"x" * 100)
-        assert (await stranger.receive()).reason == Goodbye.TOO_LARGE
-
-
-async def nothing_but_tls(till: Till) -> bool:
-    try:
-        await till.receive()
-    except Exception:  # noqa: BLE001 - an alert is no frame, and a reset is no answer either
-        return True
-    return False
-
-
-async def test_with_a_client_authority_a_register_needs_its_certificate(tmp_path: Path) -> None:
-    cert_file, key_file = certificate(tmp_path, "server")
-    client_cert, client_key = certificate(tmp_path, "client")
-    trusting = ssl.create_default_context(cafile=str(cert_file))
-    async with open_shop(server_context(cert_file, key_file, client_cert)) as shop:
-        stranger = await shop.connect(ssl=trusting, server_hostname="localhost")
-        stranger.send(Hello((1,), "T-0001", "n,,n=T-0001,r=abcdefgh", ""))
-        assert await nothing_but_tls(stranger)
-        trusting.load_cert_chain(client_cert, client_key)
-        till = await shop.connect(ssl=trusting, server_hostname="localhost")
-        assert isinstance(await till.sign_on(), Welcome)

@@ -100,7 +100,7 @@ class Till:
     """A register that can misbehave: bytes out, messages in."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader = reader
+        self.reader = reader
         self.writer = writer
         self._frames = FrameReader(1_000_000)
         self._read: list[bytes] = []
@@ -113,7 +113,7 @@ class Till:
 
     async def receive(self) -> Any:
         while not self._read:
-            data = await self._reader.read(65_536)
+            data = await self.reader.read(65_536)
             if not data:
                 raise EOFError
             self._read.extend(self._frames.feed(data))
