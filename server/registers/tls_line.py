@@ -1,7 +1,7 @@
 """TLS between a socket and a session: the transport of the one, the protocol of the other.
 
-It costs less than the event loop's own TLS, which ends every read with an exception, keeps 256 KiB for each connection,
-and cannot half-close: here the last GOODBYE arrives as it does without TLS.
+It costs less than the event loop's own TLS, which ends every read with an exception, sets 256 KiB aside for each
+connection, and cannot half-close: here the last GOODBYE arrives as it does without TLS.
 """
 
 from __future__ import annotations

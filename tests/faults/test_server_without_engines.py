@@ -14,7 +14,7 @@ from server.engines.valkey import EmbeddedValkey
 from server.observation.metrics import added_up
 from server.settings import Settings
 from server.workers.supervisor import Supervisor
-from tests.integration.test_worker import PARTITIONS, SECRET, SECRETS, Server, card, receipt, set_up
+from tests.rigs.server_rig import PARTITIONS, SECRET, SECRETS, Server, card, receipt, set_up
 
 
 @asynccontextmanager

@@ -15,7 +15,7 @@ from ledger.operator_desk import Decided, OperatorDesk, Undecided
 from ledger.submission import Refusal
 from protocol.answers import Answer
 from protocol.codes import Outcome
-from tests.integration.test_worker import PARTITIONS, card, receipt
+from tests.rigs.server_rig import PARTITIONS, card, receipt
 from tests.rigs.site_rig import Site, execute, site, until
 
 __all__ = ["site"]

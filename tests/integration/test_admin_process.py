@@ -12,7 +12,7 @@ import pytest
 
 from protocol.codes import Outcome
 from server.engines.processes import command_of, descendants, is_running
-from tests.integration.test_worker import PARTITIONS, SECRETS, card, receipt, set_up
+from tests.rigs.server_rig import PARTITIONS, SECRETS, card, receipt, set_up
 from tests.rigs.site_rig import Site, site, site_on, until
 
 __all__ = ["site"]

@@ -13,8 +13,8 @@ from server.commands.serving import run_server
 from server.engines.postgres import EmbeddedPostgres
 from server.errors import OperatorError
 from server.settings import Settings
-from tests.integration.test_worker import SECRETS, card, receipt, set_up
 from tests.rigs.certificates import certificate
+from tests.rigs.server_rig import SECRETS, card, receipt, set_up
 from tests.rigs.site_rig import Site, site, site_on, until
 
 __all__ = ["site"]

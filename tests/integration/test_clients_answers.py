@@ -8,8 +8,8 @@ from protocol.answers import Balance, encode_body
 from protocol.codes import ErrorCode, Outcome
 from protocol.requests import Request
 from protocol.ticket import Refused, Reply
-from tests.integration.misbehaving_server import LIMITS, MisbehavingServer, Till
 from tests.rigs.clients_rig import QUICK, MemoryStore, Runner, new_redeem, only_reply, run, server
+from tests.rigs.misbehaving_server import LIMITS, MisbehavingServer, Till
 
 __all__ = ["run", "server"]
 

@@ -12,8 +12,8 @@ from protocol.codes import ErrorCode, Message
 from protocol.requests import Card, EarnRequest
 from protocol.steady_clock import SteadyClock
 from protocol.ticket import InDoubt, NoAnswer, Rejected
-from tests.integration.misbehaving_server import PROFILE, SECRET, MisbehavingServer
 from tests.rigs.clients_rig import CARD, QUICK, RECEIPT, MemoryStore, new_redeem, server
+from tests.rigs.misbehaving_server import PROFILE, SECRET, MisbehavingServer
 
 __all__ = ["server"]
 

@@ -18,8 +18,8 @@ from protocol.codes import Goodbye
 from protocol.events import PingReceived
 from protocol.requests import Request
 from protocol.ticket import NoAnswer, Rejected, Reply
-from tests.integration.misbehaving_server import LIMITS, MisbehavingServer, Till
 from tests.rigs.clients_rig import QUICK, MemoryStore, Runner, new_redeem, only_reply, run, server
+from tests.rigs.misbehaving_server import LIMITS, MisbehavingServer, Till
 
 __all__ = ["run", "server"]
 

@@ -9,8 +9,8 @@ from protocol.answers import encode_body
 from protocol.codes import ErrorCode, Goodbye, Message, Outcome
 from protocol.requests import Request, ReverseRequest
 from protocol.ticket import InDoubt, NoAnswer, Refused, Reply
-from tests.integration.misbehaving_server import MisbehavingServer, Till
 from tests.rigs.clients_rig import CARD, QUICK, MemoryStore, Runner, new_earn, new_redeem, only_reply, run, server
+from tests.rigs.misbehaving_server import MisbehavingServer, Till
 
 __all__ = ["run", "server"]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import asyncpg
 
 from protocol.codes import Message, Outcome
-from tests.integration.test_worker import CARDS, card, receipt, set_up
+from tests.rigs.server_rig import CARDS, card, receipt, set_up
 from tests.rigs.site_rig import site_on
 
 

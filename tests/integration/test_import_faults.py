@@ -21,10 +21,10 @@ from server.errors import OperatorError
 from server.moving import importing
 from tests.integration.test_cli import BARE, CHECKOUT, tillwire
 from tests.integration.test_population import installation
-from tests.integration.test_worker import SECRETS as SERVER_SECRETS
-from tests.integration.test_worker import Server, number_of, receipt, server
 from tests.rigs.ledger_rig import Rig
 from tests.rigs.moving_rig import SECRETS, MovingRig, ean13, in_a_thread
+from tests.rigs.server_rig import SECRETS as SERVER_SECRETS
+from tests.rigs.server_rig import Server, number_of, receipt, server
 
 __all__ = ["server"]
 SOON = date.today() + timedelta(days=100)  # noqa: DTZ011

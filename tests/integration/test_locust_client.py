@@ -17,7 +17,7 @@ from protocol.retry import Backoff
 from protocol.session import Limits
 from protocol.ticket import Rejected
 from protocol.ticket_book import Timing
-from tests.integration.misbehaving_server import SECRET, MisbehavingServer, Till
+from tests.rigs.misbehaving_server import SECRET, MisbehavingServer, Till
 
 CARD = Card(1, "2000000000015")
 RECEIPT = Receipt(2500, "EUR", "0042-1")

@@ -7,7 +7,7 @@ import pytest
 from protocol import scram
 from protocol.client import Client
 from protocol.codes import Goodbye, Outcome
-from tests.integration.test_worker import SECRET, card
+from tests.rigs.server_rig import SECRET, card
 from tests.rigs.site_rig import Site, execute, site, until
 
 __all__ = ["site"]

@@ -25,7 +25,7 @@ from protocol.requests import (
 )
 from server.commands.till import till_app
 from server.till.journal import JOURNAL_FILE, TillJournal
-from tests.integration.misbehaving_server import BODY, SECRET, MisbehavingServer, Till
+from tests.rigs.misbehaving_server import BODY, SECRET, MisbehavingServer, Till
 
 CARD = ["--card", "2000000000015"]
 ID = "0197c0de-0000-7000-8000-000000000001"

@@ -14,7 +14,7 @@ from protocol.requests import Card, EarnRequest, Receipt, RedeemRequest, Request
 from protocol.retry import Backoff
 from protocol.ticket import Reply, Unanswered
 from protocol.ticket_book import Timing
-from tests.integration.misbehaving_server import SECRET, MisbehavingServer
+from tests.rigs.misbehaving_server import SECRET, MisbehavingServer
 
 CARD = Card(1, "2000000000015")
 RECEIPT = Receipt(2500, "EUR", "0042-1")

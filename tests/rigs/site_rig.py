@@ -23,8 +23,8 @@ from server.registers.answers import AnswerRenderer
 from server.settings import Settings
 from server.workers.peer_link import PeerLinks
 from server.workers.supervisor import Supervisor
-from tests.integration.test_worker import PARTITIONS, SECRETS, Server, set_up
 from tests.rigs.office_rig import EVERYTHING
+from tests.rigs.server_rig import PARTITIONS, SECRETS, Server, set_up
 
 
 class Site(Server):
