@@ -240,6 +240,24 @@ async def test_when_nobody_listens_to_the_session_a_new_one_is_begun_without_wai
         assert len(rig.hellos) == 2
 
 
+async def test_that_nobody_hears_its_advices_takes_nothing_away_from_what_is_live() -> None:
+    async with LineRig() as rig:
+        rig.backlog_unheard = True
+        advice = redeem(sale_ms=1)
+        unheard = rig.line.post(advice, 0.3)
+        await until(lambda: rig.topics[-1] == "b1.backlog")
+        live = asyncio.ensure_future(rig.line.ask(redeem(), 10))
+        await answered(rig, 0)
+        await live
+        with pytest.raises(NoReply):
+            await unheard
+        rig.backlog_unheard = False
+        again = rig.line.post(advice, 10)
+        await answered(rig, 1)
+        assert await again == approval(advice)
+        assert len(rig.hellos) == 1
+
+
 async def test_a_forged_goodbye_costs_a_new_session_and_no_answer() -> None:
     async with LineRig() as rig:
         item = redeem()
