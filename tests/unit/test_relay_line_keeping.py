@@ -438,6 +438,25 @@ async def test_a_late_decline_of_a_live_copy_is_not_headquarters_word_on_the_adv
         assert await asking == error(advice, ErrorCode.ID_REUSED)
 
 
+async def test_whoever_is_first_to_see_that_a_live_request_took_too_long_its_late_decline_is_known() -> None:
+    async with LineRig() as rig:
+        live = redeem()
+        asking = asyncio.ensure_future(rig.line.ask(live, 0.02))
+        await until(lambda: bool(rig.asked))
+        # The loop is held up for so long that the line looks after its requests before the timer of this one.
+        rig.line._look(rig.clock.monotonic_s() + 0.02)
+        with pytest.raises(NoReply):
+            await asking
+        advice = live._replace(sale_ms=1)
+        asking = asyncio.ensure_future(rig.line.ask(advice, 10))
+        await until(lambda: len(rig.asked) == 2)
+        rig.say(decline(live))
+        await asyncio.sleep(0.02)
+        assert not asking.done()
+        rig.say(approval(advice))
+        assert await asking == approval(advice)
+
+
 async def test_a_late_approval_of_a_live_copy_settles_the_advice_that_followed() -> None:
     async with LineRig() as rig:
         live = redeem()
