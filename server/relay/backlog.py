@@ -165,7 +165,10 @@ class Backlog:
                 return _STALL_S - waited
             if self._tokens < together:
                 return (together - self._tokens) / rate
-            self._send_next(min(together, most - len(self._under_way)), now)
+            # There may be fewer in this session than are under way from the one before.
+            room = most - len(self._under_way)
+            if room > 0:
+                self._send_next(min(together, room), now)
         wait_s = _STALL_S if self._ready else _LOOK_EVERY_S
         return min(wait_s, self._waiting[0][0] - now) if self._waiting else wait_s
 

@@ -403,3 +403,20 @@ async def test_each_publication_without_answers_doubles_what_the_next_one_is_wai
         for _, reply in await sending.next(10):
             reply.set_exception(NoReply())
         assert sending.limit_s == factor * patience.SHORTEST_S
+
+
+async def test_when_headquarters_allows_fewer_than_are_under_way_nothing_is_sent(shop: Premises) -> None:
+    sending = Publications(shop)
+    for one in _cards(20):
+        await shop.ask(earn(card=one))
+    shop.line.limits = LIMITS._replace(backlog_in_flight_max=10)
+    shop.line.up = True
+    some = await sending.next(10)
+    for fewer in (10, 4):
+        shop.line.limits = LIMITS._replace(backlog_in_flight_max=fewer)
+        await sending.next(0)
+    assert shop.backlog.sent == 10
+    for item, reply in some[:7]:
+        reply.set_result(shop.headquarters.answer(item))
+    await sending.next(1)
+    assert shop.backlog.sent == 11
