@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
@@ -11,7 +12,16 @@ from protocol.messages import LENGTH_BYTES, AnswerMessage, decode, encode
 from protocol.relay_messages import RequestItem
 from server.bridge.bridge import Bridge
 from server.relay.asking import NoReply
+from server.workers.worker import Worker
+from tests.rigs import relay_rig
+from tests.rigs.advices_rig import NOW_MS
 from tests.rigs.shop_rig import Counter, Headquarters, Shop, card, earn, until
+
+
+def bridge_of(worker: Worker | None) -> Bridge:
+    assert worker is not None
+    assert worker.bridge is not None
+    return worker.bridge
 
 
 @contextlib.asynccontextmanager
@@ -30,16 +40,10 @@ async def backlog_connection_cut(bridge: Bridge) -> AsyncIterator[None]:
         await until(lambda: bridge._backlog_broker.connected)
 
 
-def bridge_of(headquarters: Headquarters) -> Bridge:
-    assert headquarters.worker is not None
-    assert headquarters.worker.bridge is not None
-    return headquarters.worker.bridge
-
-
 async def test_a_store_that_drains_goes_on_asking_live(
     headquarters: Headquarters, shop: Shop, counter: Counter
 ) -> None:
-    till, line, bridge = await counter.till(shop.port), shop.running.line, bridge_of(headquarters)
+    till, line, bridge = await counter.till(shop.port), shop.running.line, bridge_of(headquarters.worker)
     session_id = line._core.session_id
     advice = RequestItem("T-1", encode(earn(card(1)))[LENGTH_BYTES:], SystemClock().now_ms())
     async with backlog_connection_cut(bridge):
@@ -53,3 +57,28 @@ async def test_a_store_that_drains_goes_on_asking_live(
     assert isinstance(reply, AnswerMessage)
     assert reply.answer.approved
     assert (line._core.session_id, bridge.figures()["sessions_begun_total"]) == (session_id, 1)
+
+
+async def test_answers_to_a_backlog_that_cannot_be_said_keep_no_live_request_out(
+    postgres_url: str, valkey_url: str, broker_url: str, tmp_path: Path
+) -> None:
+    hq = relay_rig.Headquarters(
+        postgres_url, valkey_url, broker_url, tmp_path,
+        bridge_relay_in_flight_max=8, bridge_relay_backlog_in_flight_max=8,
+    )  # fmt: skip
+    await hq.prepare()
+    async with hq.worker() as worker, hq.relay() as relay:
+        bridge = bridge_of(worker)
+        (session,) = bridge._sessions
+        advices = [relay_rig.earn(number) for number in range(10)]
+        async with backlog_connection_cut(bridge):
+            for said in (10, 20):
+                relay.publish([relay.item(each, sale_ms=NOW_MS) for each in advices])
+                await until(lambda said=said: len(session.backlog) == said)  # type: ignore[misc]
+            relay.publish([relay.item(each, sale_ms=NOW_MS) for each in advices])
+            await until(lambda: bridge.figures().get("refused_too_much_total") == 10)
+            relay_rig.approved(await relay.ask(relay_rig.earn(0)))
+        for each in advices:
+            await relay.reply(each.request_id, 2)
+            await relay.insist(each, sale_ms=NOW_MS)
+    await hq.verify()
