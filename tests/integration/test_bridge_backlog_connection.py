@@ -9,13 +9,15 @@ import pytest
 
 from ledger.clock import SystemClock
 from protocol.messages import LENGTH_BYTES, AnswerMessage, decode, encode
-from protocol.relay_messages import RequestItem
+from protocol.relay_messages import Hint, RequestItem
 from server.bridge.bridge import Bridge
 from server.relay.asking import NoReply
 from server.workers.worker import Worker
 from tests.rigs import relay_rig
-from tests.rigs.advices_rig import NOW_MS
+from tests.rigs.advices_rig import NOW_MS, hq
 from tests.rigs.shop_rig import Counter, Headquarters, Shop, card, earn, until
+
+__all__ = ["hq"]
 
 
 def bridge_of(worker: Worker | None) -> Bridge:
@@ -82,3 +84,45 @@ async def test_answers_to_a_backlog_that_cannot_be_said_keep_no_live_request_out
             await relay.reply(each.request_id, 2)
             await relay.insist(each, sale_ms=NOW_MS)
     await hq.verify()
+
+
+async def test_a_relay_that_comes_meanwhile_hears_that_it_shall_come_again(hq: relay_rig.Headquarters) -> None:
+    async with hq.worker() as worker, hq.relay(sign_on=False) as relay:
+        bridge = bridge_of(worker)
+        async with backlog_connection_cut(bridge):
+            relay.say_hello()
+            await until(lambda: bool(relay.goodbyes))
+            goodbye = relay.goodbyes[0]
+            assert (goodbye.about, goodbye.reason, goodbye.text) == (relay.line._nonce, Hint.BUSY, "not ready")
+            relay.publish_raw("hello", relay_rig.altered(relay.line.hello(NOW_MS)))
+            await until(lambda: bridge.figures().get("refused_not_genuine_total") == 1)
+            relay.say_hello()
+            await until(lambda: len(relay.goodbyes) == 2)
+            assert relay.goodbyes[1].about == relay.line._nonce
+            assert not relay.welcomes
+        await relay.sign_on()
+
+
+async def test_a_relay_gets_in_through_another_worker(hq: relay_rig.Headquarters) -> None:
+    async with hq.worker(workers=2) as one, hq.worker(1, workers=2), backlog_connection_cut(bridge_of(one)):
+        for code in ("R-1", "R-2"):
+            async with hq.relay(code) as relay:
+                assert relay.line.ready
+        assert bridge_of(one).figures()["sessions"] == 0
+
+
+async def test_health_tells_which_of_the_connections_is_away(
+    hq: relay_rig.Headquarters, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with hq.worker() as worker:
+        bridge = bridge_of(worker)
+        shown = worker.detail()["bridge"]
+        assert isinstance(shown, dict)
+        assert (shown["connected"], shown["backlog"]["connected"]) == (True, True)
+        async with backlog_connection_cut(bridge):
+            shown = worker.detail()["bridge"]
+            assert isinstance(shown, dict)
+            assert (shown["connected"], shown["backlog"]["connected"]) == (True, False)
+            assert not bridge.figures()["connected"]
+            assert worker.down() == []
+    assert "connection=backlog" in capsys.readouterr().out
