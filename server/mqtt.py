@@ -218,8 +218,10 @@ class Broker:
             await self._open(line)
             await self._subscribe(line)
             self._line, self.reason = line, ""
-            at = {"broker": self._address.host, "connection": self._name}
-            _log.info("connected to the broker", **at, mqtt=_name(self._version))
+            _log.info(
+                "connected to the broker",
+                broker=self._address.host, connection=self._name, mqtt=_name(self._version),
+            )  # fmt: skip
             self._changed()
             await line.lost()
             self.reason = "the broker ended the connection"

@@ -396,9 +396,11 @@ class HeadquartersLine:
         if done.cancelled():
             return
         unheard = done.exception() is None and not done.result()
-        # Backlogs come to headquarters by a connection of their own: without it what is live goes on, and the backlog
-        # is asked again when its time is over.
-        if unheard and not backlog and session_id == self._core.session_id:
+        if unheard and backlog:
+            # It comes to headquarters by a connection of its own: without that what is live goes on, and the backlog is
+            # asked again when its time is over.
+            self._log.warning("nobody at headquarters hears the backlog")
+        elif unheard and session_id == self._core.session_id:
             # Whoever had the session is gone; no need to wait until its silence is noticed.
             self._lose("nobody listens to the session any more")
         self._flush_soon()
