@@ -117,11 +117,13 @@ class Broker:
         on_change: Callable[[bool], None] | None = None,
         limits: BrokerLimits | None = None,
         tls_ca_file: Path | None = None,
+        name: str = "broker",
     ) -> None:
         """Take where to connect and what to listen to; `unshared` is subscribed instead where nothing can be shared.
 
         `on_message` is called once a publication, few a turn of the loop; `on_change` after each change of
-        `connected`. Raises ValueError for a URL or an authority's certificate that cannot be used.
+        `connected`. `name` is for the log. Raises ValueError for a URL or an authority's certificate that cannot be
+        used.
         """
         self._address = BrokerAddress.parse(url)
         self._tls = _tls_context(tls_ca_file) if self._address.tls else None
@@ -132,6 +134,7 @@ class Broker:
         self._on_change = on_change
         self._random = random
         self._qos = qos
+        self._name = name
         self._limits = limits or BrokerLimits()
         self._line: _Line | None = None
         self._silent_closes = 0
@@ -202,7 +205,7 @@ class Broker:
             except (aiomqtt.MqttError, OSError, ValueError) as error:
                 if self.reason != (reason := str(error) or repr(error)):
                     self.reason = reason
-                    _log.warning("the broker is away", broker=self._address.host, reason=reason)
+                    _log.warning("the broker is away", broker=self._address.host, connection=self._name, reason=reason)
             if loop.time() - since > limits.backoff_max_s:
                 pause_s = limits.backoff_first_s
             await asyncio.sleep(pause_s * self._random.uniform(0.5, 1.0))
@@ -215,7 +218,10 @@ class Broker:
             await self._open(line)
             await self._subscribe(line)
             self._line, self.reason = line, ""
-            _log.info("connected to the broker", broker=self._address.host, mqtt=_name(self._version))
+            _log.info(
+                "connected to the broker",
+                broker=self._address.host, connection=self._name, mqtt=_name(self._version),
+            )  # fmt: skip
             self._changed()
             await line.lost()
             self.reason = "the broker ended the connection"

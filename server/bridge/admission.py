@@ -84,6 +84,8 @@ class Admission:
         self._nonces: OrderedDict[bytes, None] = OrderedDict()
         # Why each relay was refused last: one that is suspended comes every few seconds, for months.
         self._refusals: OrderedDict[str, str] = OrderedDict()
+        self.ready = False
+        """Whether what relays have in store for this bridge would come in."""
 
     def take(self, hello: Hello, place: Place) -> None:
         """Take a HELLO that nobody vouches for yet; PostgreSQL is asked nothing before it is proved.
@@ -99,6 +101,11 @@ class Admission:
         self._nonces[hello.relay_nonce] = None
         if len(self._nonces) > NONCES_REMEMBERED:
             self._nonces.popitem(last=False)
+        if not self.ready:
+            # Its next HELLO may come to another bridge.
+            self._tally.refused["too_early"] += 1
+            self._goodbye(ends, Hint.BUSY, "not ready")
+            return
         if len(self._waiting) >= HELLOS_WAITING_MAX and place.relay not in self._waiting:
             self._goodbye(ends, Hint.BUSY, "too many relays come at once")
             return

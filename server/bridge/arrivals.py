@@ -67,8 +67,6 @@ class Arrivals:
         self._tally = tally
         self.closed = False
         """Whether no new relay is let in."""
-        self.hears_backlogs = False
-        """Whether what relays have in store for this bridge would come in."""
 
     def take(self, message: Message) -> None:
         """Take a publication."""
@@ -77,13 +75,8 @@ class Arrivals:
         try:
             publication = read_publication(message.payload)
             if place is not None and place.hello and isinstance(publication, Hello):
-                if self.closed:
-                    return
-                if self.hears_backlogs:
+                if not self.closed:
                     self._admission.take(publication, place)
-                else:
-                    # It says HELLO again.
-                    self._tally.refused["too_early"] += 1
             elif place is not None and place.bridge == self._name and isinstance(publication, Data):
                 self._take_data(publication, place, message)
             else:

@@ -91,7 +91,7 @@ class Bridge:
         shared = shared_hellos(relay_master)
         self._hello_topics = (shared, HELLOS) if first else (shared,)
 
-        def connection(subscriptions: tuple[str, ...], unshared: tuple[str, ...]) -> Broker:
+        def connection(name: str, subscriptions: tuple[str, ...], unshared: tuple[str, ...]) -> Broker:
             return Broker(
                 url,
                 # Relays know the name of the inbox. Whoever knew this one could connect under it and throw us out.
@@ -104,12 +104,13 @@ class Bridge:
                 qos=limits.qos,
                 limits=limits.broker,
                 tls_ca_file=ca_file,
+                name=name,
             )
 
-        self._broker = connection((shared, inbox(name)), (HELLOS, inbox(name)) if first else (inbox(name),))
+        self._broker = connection("live", (shared, inbox(name)), (HELLOS, inbox(name)) if first else (inbox(name),))
         # What stores have gathered comes by a connection of its own: on one the broker would let live requests wait
         # behind it.
-        self._backlog_broker = connection((backlog_inbox(name),), (backlog_inbox(name),))
+        self._backlog_broker = connection("backlog", (backlog_inbox(name),), (backlog_inbox(name),))
 
         def outbox(broker: Broker, unsaid: Callable[[Session], Unsaid]) -> Outbox:
             expiry_s = limits.line.ttl_max_ms / 1000
@@ -205,7 +206,7 @@ class Bridge:
             await self._reports.write()
 
     def _changed(self, connected: bool) -> None:
-        self._arrivals.hears_backlogs = self._backlog_broker.connected
+        self._admission.ready = self._backlog_broker.connected
         if connected:
             self._outbox.resume()
             self._backlog_outbox.resume()
@@ -226,10 +227,11 @@ class Bridge:
     # ---- what others ask
 
     def health(self) -> dict[str, object]:
-        """Return how the bridge is. A broker that is away keeps nobody from being ready."""
+        """Return how the bridge is, first its connection for what is live. A broker that is away stops no worker."""
         return {
             "bridge": {
                 **self._broker.health(),
+                "backlog": self._backlog_broker.health(),
                 "relays": self._sessions.confirmed,
                 "in_flight": self._intake.in_flight,
             }

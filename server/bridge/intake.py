@@ -73,7 +73,7 @@ class Intake:
         """Take a request that was `age_ms` on its way; it is answered through its session, whatever becomes of it."""
         backlog = item.sale_ms is not None or item.hold_id is not None
         line = self._limits.line
-        if len(session.live) + len(session.backlog) >= 2 * line.in_flight_max:
+        if len(session.backlog if backlog else session.live) >= 2 * line.in_flight_max:
             # Not even BUSY can be said any more. The relay asks again.
             self._tally.refused["too_much"] += 1
         elif (

@@ -42,11 +42,6 @@ class Outbox:
         self._scheduled = False
         self._acknowledged = asyncio.Event()
 
-    @property
-    def empty(self) -> bool:
-        """Whether nothing waits to be published."""
-        return not self._waiting
-
     def flush_soon(self, session: Session) -> None:
         """Publish what a session has to say, after everything that happens in this turn of the loop."""
         self._waiting[session] = None

@@ -38,4 +38,4 @@ class Line(Protocol):
         """
 
     def post(self, item: RequestItem, timeout_s: float) -> Future[ReplyItem]:
-        """Return at once what `ask` will return or raise, possibly a moment later than after `timeout_s`."""
+        """Return at once what `ask` would of an item of the backlog, possibly a moment later than after `timeout_s`."""

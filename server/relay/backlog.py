@@ -86,6 +86,7 @@ class Backlog:
         self._tokens = 0.0
         self._counted_at = monotonic_s()
         self._sent_at = float("-inf")
+        self._ran_out_at = float("-inf")
         self._forgot_at = float("-inf")
         self.sent = 0
         """Copies sent so far."""
@@ -164,7 +165,10 @@ class Backlog:
                 return _STALL_S - waited
             if self._tokens < together:
                 return (together - self._tokens) / rate
-            self._send_next(min(together, most - len(self._under_way)), now)
+            # There may be fewer in this session than are under way from the one before.
+            room = most - len(self._under_way)
+            if room > 0:
+                self._send_next(min(together, room), now)
         wait_s = _STALL_S if self._ready else _LOOK_EVERY_S
         return min(wait_s, self._waiting[0][0] - now) if self._waiting else wait_s
 
@@ -188,10 +192,10 @@ class Backlog:
         item = lane.items[0]
         finish = None
         try:
-            reply = future.result()
-            if not lane.attempts:
+            finish = self._last_word(item, future.result())
+            if finish is not None and not lane.attempts:
+                # What is sent away is sent away at once; that says nothing of how long an answer takes.
                 self._patience.took(self._monotonic_s() - sent_at)
-            finish = self._last_word(item, reply)
         except _NotNow:
             # Nothing came of it, so this was no attempt; the pause is for all.
             self._ready.append(lane)
@@ -200,7 +204,10 @@ class Backlog:
             self._again(lane, self._wait_s(1))
             return
         except NoReply:
-            pass
+            if sent_at > self._ran_out_at:
+                # Once of all that went out together.
+                self._ran_out_at = sent_at
+                self._patience.ran_out()
         except Exception as error:  # noqa: BLE001 - a bug in one request must not stop the others
             _log.error("request of the backlog failed", request_id=item.request_id.hex(), reason=repr(error))
         if finish is None:

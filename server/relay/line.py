@@ -377,7 +377,7 @@ class HeadquartersLine:
             self._owed_s = self._clock.monotonic_s()
         self._unacknowledged += 1
         session_id = self._core.session_id
-        published.add_done_callback(lambda done: self._published(done, session_id))
+        published.add_done_callback(lambda done: self._published(done, session_id, backlog=backlog))
         return True
 
     def _publish(self, topic: str, payload: bytes, expiry_s: float) -> asyncio.Future[bool] | None:
@@ -391,11 +391,16 @@ class HeadquartersLine:
             self._log.warning("could not be published", reason=str(error))
             return None
 
-    def _published(self, done: asyncio.Future[bool], session_id: bytes | None) -> None:
+    def _published(self, done: asyncio.Future[bool], session_id: bytes | None, *, backlog: bool) -> None:
         self._unacknowledged -= 1
         if done.cancelled():
             return
-        if done.exception() is None and not done.result() and session_id == self._core.session_id:
+        unheard = done.exception() is None and not done.result()
+        if unheard and backlog:
+            # It comes to headquarters by a connection of its own: without that what is live goes on, and the backlog is
+            # asked again when its time is over.
+            self._log.warning("nobody at headquarters hears the backlog")
+        elif unheard and session_id == self._core.session_id:
             # Whoever had the session is gone; no need to wait until its silence is noticed.
             self._lose("nobody listens to the session any more")
         self._flush_soon()

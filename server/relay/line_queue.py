@@ -208,10 +208,13 @@ class LineQueue:
         return copies > 0
 
     def give_up_late(self, now_s: float) -> None:
-        """Tell those who have waited for as long as they meant to."""
+        """Tell those of the backlog who have waited for as long as they meant to; of live ones `ask` counts the time.
+
+        A live one that was told here would look answered to `forget`, and its late answer would not be expected.
+        """
         for asked in [*self._sent, *self._live, *self._backlog]:
             for one in (asked, *(asked.behind or ())):
-                if one.expires_s <= now_s and not one.reply.done():
+                if one.of_backlog and one.expires_s <= now_s and not one.reply.done():
                     one.reply.set_exception(one.given_up())
 
     def give_up_unsent(self) -> None:

@@ -32,3 +32,10 @@ class Patience:
             self._deviation_s += _DEVIATION_GAIN * (abs(seconds - self._mean_s) - self._deviation_s)
             self._mean_s += _MEAN_GAIN * (seconds - self._mean_s)
         self.limit_s = min(LONGEST_S, max(SHORTEST_S, self._mean_s + _DEVIATIONS * self._deviation_s))
+
+    def ran_out(self) -> None:
+        """Take note that none came in time: the next one is waited for twice as long, until one comes that can count.
+
+        Otherwise headquarters that becomes slow would be asked everything twice, and never be seen to be slow.
+        """
+        self.limit_s = min(LONGEST_S, 2 * self.limit_s)

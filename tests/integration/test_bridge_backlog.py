@@ -71,6 +71,7 @@ async def test_no_relay_is_let_in_before_its_backlog_could_come(
             bridge._changed(True)
             relay.say_hello()
             await until(lambda: bridge.figures().get("refused_too_early_total"))
+            await until(lambda: relay.goodbyes)
             assert not relay.welcomes
             monkeypatch.setattr(bridge._backlog_broker, "_line", backlog)
             bridge._changed(True)

@@ -15,6 +15,7 @@ from protocol.messages import LENGTH_BYTES, answer_frame, encode, error_frame
 from protocol.relay_keys import RelayCredential
 from protocol.relay_line import BridgeSession, Repeated
 from protocol.relay_messages import (
+    BACKLOG_SUFFIX,
     Data,
     DownItem,
     Goodbye,
@@ -69,7 +70,7 @@ class LineRig:
     """The line under test is `line`; this is its broker and, behind it, its bridge.
 
     A test sets `deaf` (nothing arrives), `mute` (no answer to HELLO), `unheard` (the broker says that nobody listens),
-    `forbidden` (the broker refuses what is published),
+    `backlog_unheard` (only to the topic of backlogs), `forbidden` (the broker refuses what is published),
     `acknowledging` (False: the broker acknowledges when `acknowledge` is called), and answers items itself.
     """
 
@@ -77,7 +78,7 @@ class LineRig:
         self.limits = limits
         self.connected = False
         self.reason = "refused"
-        self.deaf = self.mute = self.unheard = self.forbidden = False
+        self.deaf = self.mute = self.unheard = self.backlog_unheard = self.forbidden = False
         self.acknowledging = True
         self.silent = False
         self.server_ahead_ms = 0
@@ -141,15 +142,16 @@ class LineRig:
         if len(self._unacknowledged) >= 64:
             raise Congested("too many")
         self.topics.append(topic.rsplit("/", 1)[-1])
+        unheard = self.unheard or (self.backlog_unheard and topic.endswith(BACKLOG_SUFFIX))
         done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         if self.acknowledging:
             if self.forbidden:
                 done.set_exception(NotPublished("not authorized"))
             else:
-                done.set_result(not self.unheard)
+                done.set_result(not unheard)
         else:
             self._unacknowledged.append(done)
-        if not self.deaf and not self.unheard:
+        if not self.deaf and not unheard:
             asyncio.get_running_loop().call_soon(self.arrive, payload)
         return done
 

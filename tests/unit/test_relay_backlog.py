@@ -351,3 +351,72 @@ async def test_what_takes_too_long_is_sent_again(shop: Premises) -> None:
     await shop.drained()
     assert limits_s[0] == patience.LONGEST_S
     assert limits_s[-1] == patience.SHORTEST_S
+
+
+class Publications:
+    """What the backlog sends each minute; a test answers it a hundredth of a second later."""
+
+    def __init__(self, shop: Premises) -> None:
+        self._shop = shop
+        self._now = shop.backlog._counted_at
+        self._sent: list[tuple[RequestItem, asyncio.Future[ReplyItem]]] = []
+        self.limit_s = 0.0
+        shop.backlog._monotonic_s = lambda: self._now
+        shop.line.limits = LIMITS._replace(backlog_in_flight_max=100)
+        shop.line.post = self._post  # type: ignore[method-assign]
+
+    def _post(self, item: RequestItem, timeout_s: float) -> asyncio.Future[ReplyItem]:
+        self.limit_s = timeout_s
+        self._sent.append((item, asyncio.get_running_loop().create_future()))
+        return self._sent[-1][1]
+
+    async def next(self, count: int) -> list[tuple[RequestItem, asyncio.Future[ReplyItem]]]:
+        await asyncio.sleep(0.01)
+        self._sent = []
+        self._now += 60.0
+        await self._shop.backlog._turn()
+        self._now += 0.01
+        assert len(self._sent) == count
+        return self._sent
+
+
+async def test_what_is_refused_says_nothing_of_how_long_an_answer_takes(shop: Premises) -> None:
+    sending = Publications(shop)
+    for one in _cards(10):
+        await shop.ask(earn(card=one))
+    shop.line.up = True
+    for code in (ErrorCode.BUSY, ErrorCode.UNAVAILABLE):
+        for item, reply in await sending.next(10):
+            reply.set_result(ReplyItem(item.terminal, error_frame(request_of(item).request_id, int(code), "", 1)[4:]))
+        assert sending.limit_s == patience.LONGEST_S
+    await sending.next(10)
+    assert sending.limit_s == patience.LONGEST_S
+
+
+async def test_each_publication_without_answers_doubles_what_the_next_one_is_waited_for(shop: Premises) -> None:
+    sending = Publications(shop)
+    shop.backlog._patience.took(0.01)
+    for one in _cards(10):
+        await shop.ask(earn(card=one))
+    shop.line.up = True
+    for factor in (1, 2, 4):
+        for _, reply in await sending.next(10):
+            reply.set_exception(NoReply())
+        assert sending.limit_s == factor * patience.SHORTEST_S
+
+
+async def test_when_headquarters_allows_fewer_than_are_under_way_nothing_is_sent(shop: Premises) -> None:
+    sending = Publications(shop)
+    for one in _cards(20):
+        await shop.ask(earn(card=one))
+    shop.line.limits = LIMITS._replace(backlog_in_flight_max=10)
+    shop.line.up = True
+    some = await sending.next(10)
+    for fewer in (10, 4):
+        shop.line.limits = LIMITS._replace(backlog_in_flight_max=fewer)
+        await sending.next(0)
+    assert shop.backlog.sent == 10
+    for item, reply in some[:7]:
+        reply.set_result(shop.headquarters.answer(item))
+    await sending.next(1)
+    assert shop.backlog.sent == 11

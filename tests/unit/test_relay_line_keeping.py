@@ -240,6 +240,24 @@ async def test_when_nobody_listens_to_the_session_a_new_one_is_begun_without_wai
         assert len(rig.hellos) == 2
 
 
+async def test_that_nobody_hears_its_advices_takes_nothing_away_from_what_is_live() -> None:
+    async with LineRig() as rig:
+        rig.backlog_unheard = True
+        advice = redeem(sale_ms=1)
+        unheard = rig.line.post(advice, 0.3)
+        await until(lambda: rig.topics[-1] == "b1.backlog")
+        live = asyncio.ensure_future(rig.line.ask(redeem(), 10))
+        await answered(rig, 0)
+        await live
+        with pytest.raises(NoReply):
+            await unheard
+        rig.backlog_unheard = False
+        again = rig.line.post(advice, 10)
+        await answered(rig, 1)
+        assert await again == approval(advice)
+        assert len(rig.hellos) == 1
+
+
 async def test_a_forged_goodbye_costs_a_new_session_and_no_answer() -> None:
     async with LineRig() as rig:
         item = redeem()
@@ -418,6 +436,25 @@ async def test_a_late_decline_of_a_live_copy_is_not_headquarters_word_on_the_adv
         assert not asking.done()
         rig.say(error(advice, ErrorCode.ID_REUSED))
         assert await asking == error(advice, ErrorCode.ID_REUSED)
+
+
+async def test_whoever_is_first_to_see_that_a_live_request_took_too_long_its_late_decline_is_known() -> None:
+    async with LineRig() as rig:
+        live = redeem()
+        asking = asyncio.ensure_future(rig.line.ask(live, 0.02))
+        await until(lambda: bool(rig.asked))
+        # The loop is held up for so long that the line looks after its requests before the timer of this one.
+        rig.line._look(rig.clock.monotonic_s() + 0.02)
+        with pytest.raises(NoReply):
+            await asking
+        advice = live._replace(sale_ms=1)
+        asking = asyncio.ensure_future(rig.line.ask(advice, 10))
+        await until(lambda: len(rig.asked) == 2)
+        rig.say(decline(live))
+        await asyncio.sleep(0.02)
+        assert not asking.done()
+        rig.say(approval(advice))
+        assert await asking == approval(advice)
 
 
 async def test_a_late_approval_of_a_live_copy_settles_the_advice_that_followed() -> None:
