@@ -8,10 +8,14 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from ledger.clock import SystemClock
 from ledger.journal.partitioning import ensure_partitions
 from ledger.journal.postgres import Postgres
+from ledger.journal.pulse import Pulse
+from ledger.journal.reader import Reader
 from ledger.journal.writer import Batch, CardChange, JournalDown, Writer
 from ledger.operations import Operation, Outcome
+from ledger.registry.registry import Registry
 from ledger.submission import Refusal
 from tests.rigs.ledger_rig import FAULT_LIMITS, Rig, token_of
 from tests.rigs.silent_postgres import SilentPostgres
@@ -38,6 +42,11 @@ async def writer_on(postgres: SilentPostgres, timeout_s: float) -> Writer:
 
 async def forget(accounts: set[int]) -> None:
     """Redis forgets them."""
+
+
+async def accounts(registry: Registry) -> int:
+    async with registry.writing() as transaction:
+        return int(await transaction.fetchval("SELECT count(*) FROM account"))
 
 
 async def ended(task: asyncio.Task[Any]) -> asyncio.Task[Any]:
@@ -117,6 +126,46 @@ async def test_an_owner_lets_go_answers_everybody_and_owns_again(
             assert [len(await rig.journal(card)) for card in (1, 2, 3)] == [2, 1, 1]
     finally:
         rig.postgres_url = straight
+
+
+async def test_a_read_that_is_cancelled_ends_at_once(rig: Rig, postgres: SilentPostgres) -> None:
+    """Nor is it said that PostgreSQL does not answer: who hears that goes on instead of ending."""
+    reader = Reader(Postgres(postgres.url), Pulse(SystemClock(), silence_s=LONG_S), connections_max=1, timeout_s=LONG_S)
+    try:
+        await reader.heads([1])
+        postgres.fall_silent()
+        assert await cancelled_in_silence(postgres, reader.heads([1]))
+        postgres.speak()
+        assert await reader.heads([1])
+    finally:
+        await reader.close()
+
+
+@pytest.mark.parametrize("behind", [0, 1])
+async def test_a_registry_transaction_that_is_cancelled_ends_at_once(
+    rig: Rig, postgres: SilentPostgres, behind: int
+) -> None:
+    registry = Registry(Postgres(postgres.url), connections_max=1, timeout_s=LONG_S)
+    try:
+        assert await accounts(registry) == 10
+        postgres.fall_silent_at(b"BEGIN", behind=behind)
+        assert await cancelled_in_silence(postgres, accounts(registry))
+        postgres.speak()
+        assert await accounts(registry) == 10
+    finally:
+        await registry.close()
+
+
+@pytest.mark.parametrize("behind", [0, 1])
+async def test_a_registry_transaction_is_given_up_in_time(rig: Rig, postgres: SilentPostgres, behind: int) -> None:
+    registry = Registry(Postgres(postgres.url), connections_max=1, timeout_s=SHORT_S)
+    try:
+        postgres.fall_silent_at(b"BEGIN", behind=behind)
+        task = await ended(asyncio.create_task(accounts(registry)))
+        assert isinstance(task.exception(), JournalDown)
+        assert postgres.silent.is_set()
+    finally:
+        await registry.close()
 
 
 @pytest.mark.parametrize("behind", [0, 1])
