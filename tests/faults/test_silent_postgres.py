@@ -22,7 +22,7 @@ from tests.rigs.silent_postgres import SilentPostgres
 
 #: What ends in time ends long before; what does not would wait for as long as PostgreSQL is silent.
 PATIENCE_S = 20.0
-SHORT_S, LONG_S = 0.5, 600.0
+SHORT_S, LONG_S = 1.5, 600.0
 WITH_A_DAY = Batch(1, terminal_days=[(1, 1, 20_000, 5)])
 WITH_ONE_CARD_FOR_TWO = Batch(1, cards=[CardChange(token_of(1), account, 1, 0, "") for account in (1, 2)])
 
