@@ -51,6 +51,9 @@ class RememberedCards:
             self._tokens[entry * _TOKEN_BYTES : (entry + 1) * _TOKEN_BYTES] = bytes(_TOKEN_BYTES)
 
     def _entry(self, token: bytes) -> int | None:
+        if len(token) != _TOKEN_BYTES:
+            # An operator names an account and no card, and nothing is found everywhere.
+            return None
         start = hash(token) % self._buckets * self._bucket_bytes
         end = start + self._bucket_bytes
         at = self._tokens.find(token, start, end)

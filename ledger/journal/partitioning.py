@@ -6,7 +6,7 @@ import asyncio
 
 import asyncpg
 
-from ledger.journal.postgres import Postgres
+from ledger.journal.postgres import Postgres, transaction
 from ledger.journal.writer import DOWN, LOCK_CLASS, JournalDown
 
 _TIMEOUT_S = 30.0
@@ -43,7 +43,7 @@ async def ensure_partitions(postgres: Postgres, count: int, *, timeout_s: float 
 
 
 async def _change(connection: asyncpg.Connection, count: int) -> bool:
-    async with connection.transaction():
+    async with transaction(connection):
         before = await connection.fetchval("SELECT partitions FROM programme FOR UPDATE")
         if before == count:
             return False

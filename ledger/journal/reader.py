@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -184,7 +185,12 @@ class Reader:
                         application_name="tillwire-reader",
                     )
                 async with self._pool.acquire(timeout=self._timeout_s) as connection:
-                    return list(await connection.fetch(statement(name), *args))
+                    try:
+                        return list(await connection.fetch(statement(name), *args))
+                    except asyncio.CancelledError:
+                        # Else the pool waits for PostgreSQL, and then says that this timed out.
+                        connection.terminate()
+                        raise
         except DOWN as error:
             raise JournalDown(str(error)) from error
 

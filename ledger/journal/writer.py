@@ -9,7 +9,7 @@ from typing import Any
 
 import asyncpg
 
-from ledger.journal.postgres import Postgres
+from ledger.journal.postgres import Postgres, transaction
 from ledger.journal.statements import statement
 
 #: First key of the advisory locks that partitions are owned by; the second is the partition.
@@ -154,7 +154,7 @@ class Writer:
         try:
             connection = await postgres.connect(timeout_s=timeout_s, settings=settings)
             lock = "SELECT pg_try_advisory_lock($1, $2)"
-            if await connection.fetchval(lock, LOCK_CLASS, partition, timeout=timeout_s):
+            if await connection.fetchval(lock, LOCK_CLASS, partition):
                 kept = cls(connection, partition, timeout_s)
             else:
                 await connection.close(timeout=timeout_s)
@@ -174,10 +174,9 @@ class Writer:
     async def claim(self, owner: str) -> Claim:
         """Begin a new epoch, so that no former owner can commit any more."""
         try:
-            row = await self._connection.fetchrow(
-                statement("own_partition"), self._partition, owner, timeout=self._timeout_s
-            )
-            self._commit = await self._connection.prepare(statement("commit"), timeout=self._timeout_s)
+            row = await self._connection.fetchrow(statement("own_partition"), self._partition, owner)
+            if self._commit is None:
+                self._commit = await self._connection.prepare(statement("commit"))
         except DOWN as error:
             raise JournalDown(str(error)) from error
         self._epoch = row["epoch"]
@@ -186,9 +185,7 @@ class Writer:
     async def void_generation(self) -> int:
         """Declare void what Redis remembers of this partition; return the new generation."""
         try:
-            generation = await self._connection.fetchval(
-                statement("void_generation"), self._partition, self._epoch, timeout=self._timeout_s
-            )
+            generation = await self._connection.fetchval(statement("void_generation"), self._partition, self._epoch)
         except DOWN as error:
             raise JournalDown(str(error)) from error
         if generation is None:
@@ -199,7 +196,7 @@ class Writer:
         """Note that this owner decides from now on, on `standby` without Redis; return who wants the partition."""
         try:
             wanted_by = await self._connection.fetchval(
-                statement("serve_partition"), self._partition, self._epoch, standby, timeout=self._timeout_s
+                statement("serve_partition"), self._partition, self._epoch, standby
             )
         except DOWN as error:
             raise JournalDown(str(error)) from error
@@ -212,7 +209,7 @@ class Writer:
         try:
             return str(
                 await self._connection.fetchval(
-                    "SELECT wanted_by FROM partition WHERE partition_id = $1", self._partition, timeout=self._timeout_s
+                    "SELECT wanted_by FROM partition WHERE partition_id = $1", self._partition
                 )
             )
         except DOWN as error:
@@ -268,11 +265,16 @@ class Writer:
         self._connection.terminate()
 
     async def _try(self, batch: Batch) -> set[int]:
+        # All of it has one bound, BEGIN and ROLLBACK too.
+        async with asyncio.timeout(self._timeout_s):
+            return await self._transact(batch)
+
+    async def _transact(self, batch: Batch) -> set[int]:
         if self._connection.is_closed() or self._connection.is_in_transaction():
             raise asyncpg.InterfaceError("closed, or in a transaction that is open: nothing would be committed")
         if not batch.cards and not batch.terminal_days:
             return await self._journal(batch)
-        async with self._connection.transaction():
+        async with transaction(self._connection):
             vetoed = await self._journal(batch)
             taken = batch.without(vetoed)
             if taken.cards:
@@ -282,9 +284,7 @@ class Writer:
             return vetoed
 
     async def _journal(self, batch: Batch) -> set[int]:
-        fenced_in, taken = await self._commit.fetchrow(
-            batch.mark, self._partition, self._epoch, batch.entries, timeout=self._timeout_s
-        )
+        fenced_in, taken = await self._commit.fetchrow(batch.mark, self._partition, self._epoch, batch.entries)
         if not fenced_in:
             raise Fenced
         return set() if len(taken) == len(batch.accounts) else batch.accounts.keys() - set(taken)
@@ -299,7 +299,7 @@ class Writer:
             name, column = "find_merges", "target"
         else:
             return set()
-        rows = await self._connection.fetch(statement(name), [key for _, key in keys], timeout=self._timeout_s)
+        rows = await self._connection.fetch(statement(name), [key for _, key in keys])
         known = {row[column] for row in rows}
         conflicting = set()
         for account, key in keys:
@@ -317,7 +317,7 @@ class Writer:
             raise _CardsTakenElsewhere(late)
         last = last_words(cards)
         rows = [(c.token, c.account, c.status, c.kind, c.masked) for c in last.values()]
-        taken = await self._connection.fetch(statement("change_cards"), *_columns(rows, 5), timeout=self._timeout_s)
+        taken = await self._connection.fetch(statement("change_cards"), *_columns(rows, 5))
         missing = last.keys() - {row["token"] for row in taken}
         if missing:
             raise _CardsTakenElsewhere({change.account for change in cards if change.token in missing})
@@ -327,7 +327,7 @@ class Writer:
         for _, terminal, day, points in terminal_days:
             sums[terminal, day] = sums.get((terminal, day), 0) + points
         rows = [(terminal, day, points) for (terminal, day), points in sorted(sums.items())]
-        await self._connection.execute(statement("add_terminal_days"), *_columns(rows, 3), timeout=self._timeout_s)
+        await self._connection.execute(statement("add_terminal_days"), *_columns(rows, 3))
 
 
 def last_words(cards: Iterable[CardChange]) -> dict[bytes, CardChange]:

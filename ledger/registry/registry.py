@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 import asyncpg
 
-from ledger.journal.postgres import Postgres
+from ledger.journal.postgres import Postgres, transaction
 from ledger.journal.writer import DOWN, JournalDown
 
 #: What the modules of this package take as their first argument; nobody above calls it.
@@ -102,13 +102,13 @@ class Registry:
         try:
             if joined is not None:
                 # A savepoint: what fails in here and is dealt with outside undoes no more than this block.
-                async with joined.transaction():
+                async with transaction(joined):
                     yield joined
                 return
             isolation = "repeatable_read" if readonly else "read_committed"
             async with (
                 (await self._connected()).acquire(timeout=self._timeout_s) as connection,
-                connection.transaction(isolation=isolation, readonly=readonly),
+                transaction(connection, isolation=isolation, readonly=readonly),
             ):
                 yield connection
         except asyncpg.UniqueViolationError as error:

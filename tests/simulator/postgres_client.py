@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import asyncpg
 
-from tests.simulator.loop import Process, current_process
+from tests.simulator.loop import Handle, Process, current_process
 from tests.simulator.postgres_model import Command, PostgresModel, Session
 from tests.simulator.postgres_tables import Record
 from tests.simulator.redis_model import settle
@@ -24,7 +23,7 @@ class SimulatedPostgres:
 
     async def connect(self, *, timeout_s: float, settings: Mapping[str, str]) -> Connection:
         """Return a connection. Raises OSError and TimeoutError."""
-        connection = Connection(self._server, current_process())
+        connection = Connection(self._server, current_process(), timeout_s)
         async with asyncio.timeout(timeout_s):
             await connection.open(dict(settings))
         return connection
@@ -35,15 +34,17 @@ class SimulatedPostgres:
 
 
 class Connection:
-    """`asyncpg.Connection`: one statement at a time."""
+    """`asyncpg.Connection`: one statement at a time, each with a time-out, its own or the connection's."""
 
-    def __init__(self, server: PostgresModel, process: Process | None) -> None:
+    def __init__(self, server: PostgresModel, process: Process | None, command_timeout_s: float) -> None:
         self._server = server
         self._process = process
+        self._command_timeout_s = command_timeout_s
         self._session: Session | None = None
         self._waiting: asyncio.Future[list[Record]] | None = None
         self._closed = False
         self._last_arrival_s = 0.0
+        self._cancel_request: Handle | None = None
         #: A command was given up, so that a pool lends the connection no more.
         self.cut_short = False
 
@@ -108,17 +109,9 @@ class Connection:
         await self._call("prepare", (), timeout)
         return PreparedStatement(self, text)
 
-    @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[None]:
-        """Commit when the block ends well, else roll back."""
-        await self._call("begin", (), None)
-        try:
-            yield
-        except BaseException:
-            if not self._closed:
-                await self._call("rollback", (), None)
-            raise
-        await self._call("commit", (), None)
+    def transaction(self) -> Transaction:
+        """Return a transaction that has not begun."""
+        return Transaction(self)
 
     async def close(self, *, timeout: float | None = None) -> None:
         """Say goodbye and wait until the server has dropped the connection."""
@@ -148,27 +141,26 @@ class Connection:
             settle(waiting, rows, error)
 
         self._send(self._session, Command(text, args, reply))
-        loop, timer = self._server.loop, None
-        if timeout is not None:
-            timer = loop.at(loop.time() + timeout, self._process, settle, waiting, None, TimeoutError())
+        loop = self._server.loop
+        timeout_s = self._command_timeout_s if timeout is None else timeout
+        timer = loop.at(loop.time() + timeout_s, self._process, settle, waiting, None, TimeoutError())
         try:
             return await waiting  # type: ignore[no-any-return]
         except (asyncio.CancelledError, TimeoutError):
             self.cut_short = True
-            self._later(self._server.latency_s(), self._session.cancel)
+            self._cancel_request = self._later(self._server.latency_s(), self._session.cancel)
             raise
         finally:
             self._waiting = None
-            if timer is not None:
-                timer.cancel()
+            timer.cancel()
 
     def _send(self, session: Session, command: Command) -> None:
         loop = self._server.loop
         self._last_arrival_s = max(self._last_arrival_s, loop.time() + self._server.latency_s())
         loop.at(self._last_arrival_s, None, session.take, command)
 
-    def _later(self, delay_s: float, callback: Any) -> None:
-        self._server.loop.after(delay_s, callback)
+    def _later(self, delay_s: float, callback: Any) -> Handle:
+        return self._server.loop.after(delay_s, callback)
 
     def _lost(self) -> None:
         """Learn that the server has ended the session."""
@@ -180,8 +172,29 @@ class Connection:
 
     def _end(self) -> None:
         self._closed = True
+        if self._cancel_request is not None:
+            self._cancel_request.cancel()
         if self._process is not None and self.terminate in self._process.endings:
             self._process.endings.remove(self.terminate)
+
+
+class Transaction:
+    """`asyncpg.transaction.Transaction`."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def start(self) -> None:
+        """Begin it."""
+        await self._connection.execute("begin")
+
+    async def commit(self) -> None:
+        """Make it last."""
+        await self._connection.execute("commit")
+
+    async def rollback(self) -> None:
+        """Undo it."""
+        await self._connection.execute("rollback")
 
 
 class PreparedStatement:
@@ -212,7 +225,7 @@ class Pool:
         """Return what lends a connection for a block."""
         return _Lent(self, timeout)
 
-    async def lend(self, timeout: float) -> _Timed:
+    async def lend(self, timeout: float) -> Connection:
         """Return a connection, when there is room for one. Raises what connecting raises."""
         if self._closed:
             raise asyncpg.InterfaceError("pool is closed")
@@ -232,7 +245,7 @@ class Pool:
             self._room.release()
             raise
         self._busy.append(found)
-        return _Timed(found, self._timeout_s)
+        return found
 
     def take_back(self, connection: Connection) -> None:
         """Keep a connection for the next one, if it is still good."""
@@ -258,26 +271,14 @@ class _Lent:
     def __init__(self, pool: Pool, timeout: float) -> None:
         self._pool = pool
         self._timeout = timeout
-        self._timed: _Timed
+        self._connection: Connection
 
-    async def __aenter__(self) -> _Timed:
-        self._timed = await self._pool.lend(self._timeout)
-        return self._timed
+    async def __aenter__(self) -> Connection:
+        self._connection = await self._pool.lend(self._timeout)
+        return self._connection
 
     async def __aexit__(self, *_: object) -> None:
-        self._pool.take_back(self._timed.connection)
-
-
-class _Timed:
-    """A pooled connection: its commands have the pool's time-out."""
-
-    def __init__(self, connection: Connection, timeout_s: float) -> None:
-        self.connection = connection
-        self._timeout_s = timeout_s
-
-    async def fetch(self, text: str, *args: Any) -> list[Record]:
-        """Return all rows."""
-        return await self.connection.fetch(text, *args, timeout=self._timeout_s)
+        self._pool.take_back(self._connection)
 
 
 def _nobody(rows: list[Record] | None, error: BaseException | None) -> None:

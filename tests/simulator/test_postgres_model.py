@@ -19,7 +19,7 @@ from ledger.clock import SystemClock
 from ledger.hot_store import pack
 from ledger.journal import migrate
 from ledger.journal.partitioning import ensure_partitions
-from ledger.journal.postgres import Postgres
+from ledger.journal.postgres import Postgres, transaction
 from ledger.journal.pulse import Pulse
 from ledger.journal.reader import Reader
 from ledger.journal.statements import statement
@@ -188,7 +188,7 @@ async def _waiting(postgres: Postgres) -> Told:
     told: Told = []
     one, two = [await postgres.connect(timeout_s=10.0, settings={}) for _ in range(2)]
     own, commit = statement("own_partition"), statement("commit")
-    async with one.transaction():
+    async with transaction(one):
         await one.fetchrow(own, 0, "one")
         late = asyncio.ensure_future(two.fetchrow(commit, 5, 0, 0, []))
         await asyncio.sleep(0.1)
@@ -197,7 +197,7 @@ async def _waiting(postgres: Postgres) -> Told:
     told.append(await two.fetchrow(commit, 6, 0, 1, []))
 
     async def both(connection: Any, first: int, second: int) -> Any:
-        async with connection.transaction():
+        async with transaction(connection):
             await connection.fetchrow(own, first, "x")
             await asyncio.sleep(0.1)
             return await connection.fetchrow(own, second, "x")
@@ -206,7 +206,7 @@ async def _waiting(postgres: Postgres) -> Told:
     told.append(sorted(type(each).__name__ for each in ended if isinstance(each, Exception)))
     # A failed transaction takes nothing more, and has left nothing.
     try:
-        async with one.transaction():
+        async with transaction(one):
             await one.fetchrow(own, 1, "lost")
             rows = _with_heads([_account(3, (0, 0), (0, 1))], [_entry(3, 0, 1, EARN, "zero")])
             told.append(await _caught(one.fetchrow(commit, 1, 0, 2, rows)))
@@ -226,7 +226,7 @@ async def _timed_out(postgres: Postgres) -> Told:
     """Sessions end for idleness, statements for taking too long, and either way the ledger hears that it is down."""
     told: Told = []
     blocker = await postgres.connect(timeout_s=10.0, settings={})
-    async with blocker.transaction():
+    async with transaction(blocker):
         await blocker.fetchrow(statement("own_partition"), 1, "blocker")
         hasty = await postgres.connect(timeout_s=10.0, settings={"statement_timeout": "200"})
         told.append(await _caught(hasty.fetchrow(statement("own_partition"), 1, "hasty")))

@@ -64,3 +64,12 @@ def test_bytes_of_two_tokens_together_are_no_token() -> None:
     assert remembered.get(across) is None
     remembered.keep(across, 3)
     assert [remembered.get(token) for token in (first, second, across)] == [1, 2, 3]
+
+
+def test_no_card_leads_to_no_account() -> None:
+    """An operator names an account and no card."""
+    remembered, (token,) = RememberedCards(1), tokens(1)
+    remembered.keep(token, 10)
+    assert remembered.get(b"") is None
+    remembered.forget(b"")
+    assert remembered.get(token) == 10
