@@ -26,7 +26,7 @@ class Limits:
     #: What a refused register is asked to wait.
     busy_retry_after_ms: int = 100
     #: Tokens remembered with the account that they lead to.
-    card_index_entries_max: int = 4_000_000
+    card_index_entries_max: int = 2_000_000
     #: Terminals remembered, so that they can sign on while PostgreSQL is away.
     terminals_max: int = 20_000
     #: Greeting names remembered in clear, and for how long.

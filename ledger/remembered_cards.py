@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mmap import MAP_ANONYMOUS, MAP_PRIVATE, mmap
 from typing import Final
 
 _TOKEN_BYTES: Final = 16
@@ -22,9 +23,9 @@ class RememberedCards:
         self._bucket_bytes = self._bucket_entries * _TOKEN_BYTES
         self._buckets = max(1, entries_max // self._bucket_entries)
         entries = self._buckets * self._bucket_entries
-        # Memory that was never written to is none yet.
-        self._tokens = bytearray(entries * _TOKEN_BYTES)
-        self._accounts = memoryview(bytearray(entries * _ACCOUNT_BYTES)).cast("Q")
+        # Pages that were never written to take no memory yet.
+        self._tokens = mmap(-1, entries * _TOKEN_BYTES, MAP_PRIVATE | MAP_ANONYMOUS)
+        self._accounts = memoryview(mmap(-1, entries * _ACCOUNT_BYTES, MAP_PRIVATE | MAP_ANONYMOUS)).cast("Q")
         # Of each bucket the entry that is overwritten next.
         self._next = bytearray(self._buckets)
 

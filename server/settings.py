@@ -145,7 +145,7 @@ class Requests(BaseModel):
     )
     busy_retry_after_ms: Milliseconds = Field(default=100, description="What ERROR BUSY tells a register to wait.")
     token_cache_entries_max: Count = Field(
-        default=4_000_000, description="Tokens whose account a worker remembers, 24 bytes each."
+        default=2_000_000, description="Tokens whose account a worker remembers, 24 bytes each."
     )
     advice_future_max_ms: Milliseconds = Field(
         default=600_000, description="How far ahead of the server's clock the sale time of an advice may lie."
