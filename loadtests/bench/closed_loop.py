@@ -78,7 +78,7 @@ class TlsStage:
 
     def run(self, bench: Bench) -> None:
         """Put `tls_256_per_s` and `tls_to_plain_in_turns`."""
-        measured = in_turns(bench.scale.pairs, partial(self._per_s, bench, tls=True), partial(self._per_s, bench))
+        measured = in_turns(bench.scale.repeats, partial(self._per_s, bench, tls=True), partial(self._per_s, bench))
         bench.figures.put(f"tls_{MANY}_per_s", measured.case)
         bench.figures.put("tls_to_plain_in_turns", measured.ratio)
         bench.say(f"{measured.case:,.0f} a second, {measured.other:,.0f} without")

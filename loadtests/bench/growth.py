@@ -38,7 +38,7 @@ class GrowthStage:
             # after one. The small case has done so within a second; here it takes a few times as many redeems as pages.
             confirmed(grown, replace(load, seconds=scale.first_touches_s))
             measured = in_turns(
-                scale.pairs,
+                scale.repeats,
                 lambda: confirmed(grown, load).approved_per_s,
                 lambda: self._traffic.run(bench, load).approved_per_s,
             )

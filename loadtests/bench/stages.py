@@ -16,8 +16,8 @@ from loadtests.installation import Installation
 class Scale:
     """How much and how long is measured: seconds for each point, its warm-up not counted.
 
-    `decisions` are those of the ceilings; what is compared in turns is so in `pairs`; nothing grows when
-    `grown_accounts` is 0.
+    What is compared in turns, or could be spoiled by one stall of the disk, is measured `repeats` times. `decisions`
+    are those of the ceilings; nothing grows when `grown_accounts` is 0.
     """
 
     name: str
@@ -25,7 +25,7 @@ class Scale:
     terminals: int
     warm_up_s: float
     measuring_s: float
-    pairs: int
+    repeats: int
     idle_connections: int
     decisions: int
     grown_accounts: int

@@ -52,7 +52,7 @@ class Listener:
         if self._tls is None:
             return session
         timeout_s = self._reception.limits.handshake_timeout_ms / 1000
-        return TlsLine(self._tls, session, self._reception.read_buffer, timeout_s, self._no_tls)
+        return TlsLine(self._tls, session, timeout_s, self._no_tls)
 
     def _no_tls(self, reason: str, remote: object) -> None:
         self._reception.log.warning("no TLS with a client", reason=reason, remote=remote)

@@ -26,7 +26,6 @@ from server.registers.terminal_room import TerminalRoom
 from server.registers.timer_wheel import Timed, TimerWheel
 
 LOOKUPS_MAX = 64
-READ_BUFFER_BYTES = 65_536
 _NONCE_BYTES = 18
 
 _log = structlog.get_logger(subject="connections")
@@ -151,7 +150,6 @@ class Reception:
         self._random_bytes = random_bytes
         self._lookups = asyncio.Semaphore(LOOKUPS_MAX)
         self._tasks: set[asyncio.Task[None]] = set()
-        self.read_buffer = memoryview(bytearray(READ_BUFFER_BYTES))
         self._dirty: list[Guest] = []
         # When registers shall come again whose requests are not even read now; 0 while they are.
         self.busy_after_ms = 0

@@ -7,23 +7,24 @@ connection, and cannot half-close: here the last GOODBYE arrives as it does with
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import ssl
 from collections.abc import Callable
+from contextlib import suppress
 
 _RECORD_BYTES_MAX = 16_384
 """What one record holds at most (RFC 8446, section 5.1), so that nothing of it is left after a read."""
 
 
-class TlsLine(asyncio.BufferedProtocol, asyncio.Transport):
+class TlsLine(asyncio.Protocol, asyncio.Transport):
     """The server's end of one connection. `session` hears of it when the handshake is done."""
 
     __slots__ = (
+        "_closing",
         "_deadline",
         "_failed",
+        "_handshake_timeout_s",
         "_in",
         "_out",
-        "_read_buffer",
         "_session",
         "_tls",
         "_transport",
@@ -34,37 +35,30 @@ class TlsLine(asyncio.BufferedProtocol, asyncio.Transport):
         self,
         context: ssl.SSLContext,
         session: asyncio.Protocol,
-        read_buffer: memoryview,
         handshake_timeout_s: float,
         failed: Callable[[str, object], None],
     ) -> None:
-        """Take what is above.
-
-        `read_buffer` is shared by all lines of a thread; `failed` is told why there is no TLS, and the other address.
-        """
+        """Take what is above; `failed` is told why there is no TLS, and the other address."""
         self._session = session
-        self._read_buffer = read_buffer
         self._failed = failed
         self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._in, self._out, server_side=True)
-        self._transport: asyncio.Transport | None = None
-        self._deadline = asyncio.get_running_loop().call_later(handshake_timeout_s, self._give_up)
+        self._handshake_timeout_s = handshake_timeout_s
+        self._transport: asyncio.Transport
+        self._deadline: asyncio.TimerHandle
         self._up = False
+        self._closing = False
 
     # The socket's calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Wait for the register's first record."""
         self._transport = transport  # type: ignore[assignment]
+        self._deadline = asyncio.get_running_loop().call_later(self._handshake_timeout_s, self._give_up)
 
-    def get_buffer(self, sizehint: int) -> memoryview:
-        """Return where to read into: what is read is taken out in the same breath."""
-        del sizehint
-        return self._read_buffer
-
-    def buffer_updated(self, nbytes: int) -> None:
+    def data_received(self, data: bytes) -> None:
         """Take records, or parts of them."""
-        self._in.write(self._read_buffer[:nbytes])
+        self._in.write(data)
         try:
             if self._up or self._shake_hands():
                 self._hand_over()
@@ -119,8 +113,8 @@ class TlsLine(asyncio.BufferedProtocol, asyncio.Transport):
 
     def _flush(self) -> None:
         records = self._out.read()
-        if records and not self.is_closing():
-            self._transport.write(records)  # type: ignore[union-attr]
+        if records and not self._closing:
+            self._transport.write(records)
 
     def _give_up(self) -> None:
         self._fail("the handshake took too long")
@@ -141,8 +135,10 @@ class TlsLine(asyncio.BufferedProtocol, asyncio.Transport):
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Send bytes; without a TLS that works they go nowhere."""
-        with contextlib.suppress(ssl.SSLError):
+        try:
             self._tls.write(data)
+        except ssl.SSLError:
+            return
         self._flush()
 
     def can_write_eof(self) -> bool:
@@ -152,31 +148,30 @@ class TlsLine(asyncio.BufferedProtocol, asyncio.Transport):
     def write_eof(self) -> None:
         """Say that nothing more comes, and hear what the register still says."""
         # The register's own farewell is not here yet, and nobody waits for it.
-        with contextlib.suppress(ssl.SSLError):
+        with suppress(ssl.SSLError):
             self._tls.unwrap()
         self._flush()
-        if self._transport is not None:
-            self._transport.write_eof()
+        self._closing = True
+        self._transport.write_eof()
 
     def close(self) -> None:
         """Close when everything is sent."""
-        if self._transport is not None:
-            self._transport.close()
+        self._closing = True
+        self._transport.close()
 
     def abort(self) -> None:
         """Close at once."""
-        if self._transport is not None:
-            self._transport.abort()
+        self._closing = True
+        self._transport.abort()
 
     def is_closing(self) -> bool:
         """Return whether the connection is closed or will be."""
-        return self._transport is None or self._transport.is_closing()
+        return self._transport.is_closing()
 
     def get_extra_info(self, name: str, default: object = None) -> object:
         """Return what the socket's transport says."""
-        return default if self._transport is None else self._transport.get_extra_info(name, default)
+        return self._transport.get_extra_info(name, default)
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         """Set the limits of what waits below TLS, in bytes."""
-        if self._transport is not None:
-            self._transport.set_write_buffer_limits(high, low)
+        self._transport.set_write_buffer_limits(high, low)
