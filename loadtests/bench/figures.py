@@ -16,7 +16,7 @@ MEANINGS = {
     "pgbench_best_per_s": "the best of them",
     "pgbench_best_clients": "the clients that it took",
     "pgbench_postgresql_us_per_transaction": "PostgreSQL's processor time for each of these transactions, at the best",
-    "pgbench_half_peak_p99_ms": "99th percentile of pgbench at half its best rate, counted from the schedule; the median of the runs",
+    "pgbench_half_peak_p99_ms": "99th percentile of pgbench at half its best rate, from the schedule; median run",
     "http_service_{n}_per_s": "the same job in an asyncio HTTP service with SELECT ... FOR UPDATE, {n} connections",
     "http_service_best_per_s": "the best of them",
     "http_service_best_connections": "the connections that it took",
