@@ -13,7 +13,7 @@ from ledger.programme import Terminal
 from protocol.codes import Goodbye
 from server.registers.reception import Guest, Reception
 from server.registers.session import Session
-from server.registers.tls_line import TlsLine
+from server.registers.tls_line import Handshakes, TlsLine
 
 # Terminals of one query after a change of the programme: some 10 ms of PostgreSQL, and as much of this process.
 _RECHECKED_AT_ONCE = 1_000
@@ -28,11 +28,15 @@ class Listener:
         """Take a bound, listening TCP socket; it is closed with the listener."""
         self._reception = reception
         self._listening = listening
-        self._tls = tls
+        self._handshakes = None if tls is None else self._tls_for(tls)
         self._server: asyncio.AbstractServer | None = None
         self._sweeper: asyncio.Task[None] | None = None
         self._rechecker: asyncio.Task[None] | None = None
         self._draining = False
+
+    def _tls_for(self, context: ssl.SSLContext) -> Handshakes:
+        limits = self._reception.limits
+        return Handshakes(context, limits.handshake_timeout_ms / 1000, limits.connections_max, self._no_tls)
 
     async def start(self) -> None:
         """Begin to accept."""
@@ -49,10 +53,7 @@ class Listener:
 
     def _accept(self) -> asyncio.BaseProtocol:
         session = Session(self._reception)
-        if self._tls is None:
-            return session
-        timeout_s = self._reception.limits.handshake_timeout_ms / 1000
-        return TlsLine(self._tls, session, timeout_s, self._no_tls)
+        return TlsLine(self._handshakes, session) if self._handshakes is not None else session
 
     def _no_tls(self, reason: str, remote: object) -> None:
         self._reception.log.warning("no TLS with a client", reason=reason, remote=remote)
@@ -118,6 +119,8 @@ class Listener:
     def _stop_accepting(self) -> None:
         if self._server is not None:
             self._server.close()
+        if self._handshakes is not None:
+            self._handshakes.abort()
 
     async def stop(self) -> None:
         """Close everything at once."""

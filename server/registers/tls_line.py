@@ -10,9 +10,26 @@ import asyncio
 import ssl
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass, field
 
 _RECORD_BYTES_MAX = 16_384
 """What one record holds at most (RFC 8446, section 5.1), so that nothing of it is left after a read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Handshakes:
+    """What the lines of a listener share; `failed` is told why there is no TLS, and the other address."""
+
+    context: ssl.SSLContext
+    timeout_s: float
+    lines_max: int
+    failed: Callable[[str, object], None]
+    under_way: set[TlsLine] = field(default_factory=set)
+
+    def abort(self) -> None:
+        """Close all lines that have not shaken hands yet."""
+        for line in list(self.under_way):
+            line.abort()
 
 
 class TlsLine(asyncio.Protocol, asyncio.Transport):
@@ -21,8 +38,7 @@ class TlsLine(asyncio.Protocol, asyncio.Transport):
     __slots__ = (
         "_closing",
         "_deadline",
-        "_failed",
-        "_handshake_timeout_s",
+        "_handshakes",
         "_in",
         "_out",
         "_session",
@@ -31,19 +47,12 @@ class TlsLine(asyncio.Protocol, asyncio.Transport):
         "_up",
     )
 
-    def __init__(
-        self,
-        context: ssl.SSLContext,
-        session: asyncio.Protocol,
-        handshake_timeout_s: float,
-        failed: Callable[[str, object], None],
-    ) -> None:
-        """Take what is above; `failed` is told why there is no TLS, and the other address."""
+    def __init__(self, handshakes: Handshakes, session: asyncio.Protocol) -> None:
+        """Take what is above, and what it carries."""
+        self._handshakes = handshakes
         self._session = session
-        self._failed = failed
         self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._tls = context.wrap_bio(self._in, self._out, server_side=True)
-        self._handshake_timeout_s = handshake_timeout_s
+        self._tls = handshakes.context.wrap_bio(self._in, self._out, server_side=True)
         self._transport: asyncio.Transport
         self._deadline: asyncio.TimerHandle
         self._up = False
@@ -52,9 +61,13 @@ class TlsLine(asyncio.Protocol, asyncio.Transport):
     # The socket's calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Wait for the register's first record."""
+        """Wait for the register's first record, unless too many are waited for."""
         self._transport = transport  # type: ignore[assignment]
-        self._deadline = asyncio.get_running_loop().call_later(self._handshake_timeout_s, self._give_up)
+        handshakes = self._handshakes
+        self._deadline = asyncio.get_running_loop().call_later(handshakes.timeout_s, self._give_up)
+        handshakes.under_way.add(self)
+        if len(handshakes.under_way) > handshakes.lines_max:
+            self._fail("too many handshakes at once")
 
     def data_received(self, data: bytes) -> None:
         """Take records, or parts of them."""
@@ -81,6 +94,7 @@ class TlsLine(asyncio.Protocol, asyncio.Transport):
     def connection_lost(self, exc: Exception | None) -> None:
         """Let go of everything."""
         self._deadline.cancel()
+        self._handshakes.under_way.discard(self)
         if self._up:
             self._session.connection_lost(exc)
 
@@ -92,6 +106,7 @@ class TlsLine(asyncio.Protocol, asyncio.Transport):
             return False
         self._flush()
         self._deadline.cancel()
+        self._handshakes.under_way.discard(self)
         self._up = True
         self._session.connection_made(self)
         return True
@@ -122,7 +137,7 @@ class TlsLine(asyncio.Protocol, asyncio.Transport):
 
     def _fail(self, reason: str) -> None:
         peer = self.get_extra_info("peername")
-        self._failed(reason, peer[0] if isinstance(peer, tuple) else None)
+        self._handshakes.failed(reason, peer[0] if isinstance(peer, tuple) else None)
         if self._up:
             # Answers that are still to be sent must not keep open what is broken.
             self.abort()

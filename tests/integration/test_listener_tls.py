@@ -42,6 +42,14 @@ async def till_over(shop: Shop, trusting: ssl.SSLContext) -> Till:
     return till
 
 
+async def let_in(shop: Shop, trusting: ssl.SSLContext) -> Till:
+    """Sign on as soon as there is room."""
+    while True:
+        with suppress(ConnectionError):
+            return await till_over(shop, trusting)
+        await asyncio.sleep(0.01)
+
+
 class Pieces:
     """The client's end of TLS by hand: what it would send, to be sent in pieces."""
 
@@ -130,6 +138,26 @@ async def test_one_who_never_shakes_hands_is_cut_off(files: tuple[Path, Path]) -
             with pytest.raises(EOFError):
                 await silent.receive()
         assert [line["reason"] for line in logs] == ["the handshake took too long"]
+
+
+async def test_no_more_are_waited_for_than_may_be_connected(files: tuple[Path, Path], trusting: ssl.SSLContext) -> None:
+    async with open_shop(server_context(*files), connections_max=2) as shop:
+        first, _second = await shop.connect(), await shop.connect()
+        with capture_logs() as logs, pytest.raises(EOFError):
+            await (await shop.connect()).receive()
+        assert [line["reason"] for line in logs] == ["too many handshakes at once"]
+        # Whoever gets through, or goes, makes room.
+        first.writer.close()
+        for _ in range(2):
+            assert await let_in(shop, trusting)
+
+
+async def test_a_server_that_drains_waits_for_no_handshake(shop: Shop) -> None:
+    silent = await shop.connect()
+    await asyncio.sleep(0.05)
+    await shop.listener.drain(60_000)
+    with pytest.raises((EOFError, ConnectionError)):
+        await silent.receive()
 
 
 @pytest.mark.parametrize("piece_bytes", [1, 7, 10_000])
