@@ -376,10 +376,8 @@ class Network:
             self._ports[name] = Port(self, local=local)
         return self._ports[name]
 
-    async def _create_server(
-        self, factory: Factory, *, sock: ListeningSocket, backlog: int, ssl: None, ssl_handshake_timeout: None
-    ) -> Server:
-        del backlog, ssl, ssl_handshake_timeout
+    async def _create_server(self, factory: Factory, *, sock: ListeningSocket, backlog: int) -> Server:
+        del backlog
         server = Server(sock.port, factory, _here())
         await server.start_serving()
         return server
