@@ -74,10 +74,10 @@ async def test_a_worker_that_remembers_the_old_account_follows_the_card(
     out, taken = await merge(first, old_account, await account_of(rig, target))
     assert (out.outcome, taken.outcome) == (Outcome.APPROVED, Outcome.APPROVED)
     for ledger in (second, first):
-        ledger._card_index._recent[token_of(source)] = old_account
+        ledger._card_index._remembered.keep(token_of(source), old_account)
         earn = rig.submission(Operation.EARN, source, amount=2000)
         assert (await rig.ask(ledger, earn)).earned == 100
-        ledger._card_index._recent[token_of(source)] = old_account
+        ledger._card_index._remembered.keep(token_of(source), old_account)
         status = await rig.do(ledger, Operation.STATUS, source, target=earn.request_id)
         assert (status.outcome, status.detail[0]) == (Outcome.APPROVED, Standing.STANDS)
         assert (await rig.ask(ledger, redeem)).body == answers[0].body
