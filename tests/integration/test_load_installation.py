@@ -42,7 +42,8 @@ def test_an_installation_is_filled_used_restarted_and_leaves_nothing_behind(
         assert first.balance is not None
         spent = installation.processors()
         assert set(spent) == {"server", "valkey", "postgresql", "broker"}
-        assert all(seconds > 0 for seconds in spent.values())
+        # The kernel counts in ticks of 10 ms, and an engine with as little to do as the broker may not have used one.
+        assert spent["server"] > 0 <= min(spent.values())
         # A worker tells its figures every so often.
         while not installation.metrics()['tillwire_request_seconds_count{operation="REDEEM"}']:
             time.sleep(0.01)
