@@ -2,8 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 from protocol.client import Client
@@ -12,36 +11,7 @@ from protocol.requests import RedeemRequest
 from server.engines.postgres import EmbeddedPostgres
 from server.engines.valkey import EmbeddedValkey
 from server.observation.metrics import added_up
-from server.settings import Settings
-from server.workers.supervisor import Supervisor
-from tests.rigs.server_rig import PARTITIONS, SECRET, SECRETS, Server, card, receipt, set_up
-
-
-@asynccontextmanager
-async def running_server(postgres_url: str, redis_url: str, folder: Path) -> AsyncIterator[Server]:
-    await set_up(postgres_url)
-    settings = Settings.model_validate(
-        {
-            "listen_port": 0,
-            "workers": 2,
-            "partitions": PARTITIONS,
-            "postgres_url": postgres_url,
-            "redis_url": redis_url,
-            "data_dir": folder,
-            "status_interval_ms": 100,
-            "redis_probe_ms": 50,
-            "redis_steady_ms": 100,
-        }
-    )
-    supervisor = Supervisor(settings, SECRETS)
-    _, port = supervisor.bind()
-    server = Server(supervisor, port, asyncio.create_task(supervisor.run()))
-    await server.until_ready()
-    try:
-        yield server
-    finally:
-        supervisor.stop()
-        await server.running
+from tests.rigs.server_rig import PARTITIONS, SECRET, Server, card, receipt, running_server
 
 
 async def until_standby(server: Server, count: int) -> None:
@@ -74,7 +44,10 @@ async def both_workers_know(server: Server, number: int) -> None:
 async def test_registers_go_on_without_redis_and_see_balances_without_postgresql(
     own_postgres: EmbeddedPostgres, own_valkey: EmbeddedValkey, tmp_path: Path
 ) -> None:
-    async with running_server(own_postgres.url, own_valkey.url, tmp_path) as server, server.tills(4) as tills:
+    async with (
+        running_server(own_postgres.url, own_valkey.url, tmp_path, redis_probe_ms=50, redis_steady_ms=100) as server,
+        server.tills(4) as tills,
+    ):
         await asyncio.gather(*(tills[n % 4].earn(card(n), receipt(1_000)) for n in range(8)))
         own_valkey.kill()
         replies = await asyncio.gather(*(tills[n % 4].redeem(card(n), 100, receipt(5_000)) for n in range(8)))

@@ -84,31 +84,37 @@ class Server:
                 await asyncio.sleep(0.05)
 
 
-@pytest.fixture
-async def server(postgres_url: str, valkey_url: str, tmp_path: Path) -> AsyncIterator[Server]:
+@asynccontextmanager
+async def running_server(postgres_url: str, redis_url: str, folder: Path, **settings: int) -> AsyncIterator[Server]:
+    """Run the server on engines with its programme set up; `settings` go beside what makes it small and prompt."""
     await set_up(postgres_url)
-    settings = Settings.model_validate(
+    made = Settings.model_validate(
         {
             "listen_port": 0,
             "workers": 2,
             "partitions": PARTITIONS,
             "postgres_url": postgres_url,
-            "redis_url": valkey_url,
-            "data_dir": tmp_path,
+            "redis_url": redis_url,
+            "data_dir": folder,
             "status_interval_ms": 100,
-            "drain_timeout_ms": 5_000,
+            **settings,
         }
     )
-    supervisor = Supervisor(settings, SECRETS)
+    supervisor = Supervisor(made, SECRETS)
     _, port = supervisor.bind()
-    running = asyncio.create_task(supervisor.run())
-    made = Server(supervisor, port, running)
-    await made.until_ready()
+    server = Server(supervisor, port, asyncio.create_task(supervisor.run()))
+    await server.until_ready()
     try:
-        yield made
+        yield server
     finally:
         supervisor.stop()
-        await running
+        await server.running
+
+
+@pytest.fixture
+async def server(postgres_url: str, valkey_url: str, tmp_path: Path) -> AsyncIterator[Server]:
+    async with running_server(postgres_url, valkey_url, tmp_path, drain_timeout_ms=5_000) as running:
+        yield running
 
 
 def receipt(amount: int) -> Receipt:
